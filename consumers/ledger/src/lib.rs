@@ -1,0 +1,1 @@
+//! The ledger consumer group: one database transaction per batch.

@@ -1,0 +1,1 @@
+//! Read models: one SQL file each, the fold runner.
