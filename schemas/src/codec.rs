@@ -178,7 +178,7 @@ fn undecodable(error: impl std::fmt::Display) -> DecodeError {
 }
 
 fn unknown_fingerprint(fingerprint: &[u8]) -> DecodeError {
-    let fold = |number, byte: &u8| number << 8 | u64::from(*byte);
+    let fold = |number: u64, byte: &u8| (number << 8) | u64::from(*byte);
     let fingerprint = fingerprint.iter().rfold(0, fold);
     DecodeError::UnknownSchema(format!("fingerprint {fingerprint:016x}"))
 }
