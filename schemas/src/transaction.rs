@@ -70,7 +70,7 @@ impl<'a> TryFrom<Wire<'a>> for Transaction<'a> {
     }
 }
 
-impl Transaction<'_> {
+impl<'a> Transaction<'a> {
     /// What the decision needs of it.
     pub fn transfer(&self) -> Transfer<'_> {
         Transfer {
@@ -104,6 +104,22 @@ impl Transaction<'_> {
             hash.text(value);
         }
         hash.0.finalize().into()
+    }
+
+    /// The fields as they are sent, borrowing what this transaction borrows.
+    pub fn into_wire(self) -> Wire<'a> {
+        Wire {
+            id: Cow::Owned(self.id.to_string()),
+            kind: self.kind,
+            debit_account: self.debit_account.into_inner(),
+            credit_account: self.credit_account.into_inner(),
+            amount: self.amount.minor_units(),
+            currency: Cow::Borrowed(self.currency.code()),
+            occurred_at: self.occurred_at,
+            reference: self.reference,
+            source: self.source,
+            metadata: self.metadata,
+        }
     }
 
     /// The fields as they are sent.

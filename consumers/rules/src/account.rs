@@ -37,6 +37,11 @@ impl<'a> AccountId<'a> {
     pub fn into_owned(self) -> AccountId<'static> {
         AccountId(Cow::Owned(self.0.into_owned()))
     }
+
+    /// The text itself.
+    pub fn into_inner(self) -> Cow<'a, str> {
+        self.0
+    }
 }
 
 impl fmt::Display for AccountId<'_> {
