@@ -1,0 +1,147 @@
+//! The board: how every partition of this process is, for readiness and for people.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::kafka::assignment::State;
+use crate::kafka::log::Bounds;
+use crate::record::Batch;
+use crate::store::PartitionStatus;
+
+/// What all lanes of a process share.
+#[derive(Debug, Default)]
+struct Shared {
+    partitions: BTreeMap<i32, PartitionStatus>,
+    /// Whether each lane's last statement to the database went through.
+    lanes: BTreeMap<usize, bool>,
+}
+
+/// One lane's handle on the board of its process.
+#[derive(Debug, Default)]
+pub struct Board {
+    shared: Arc<Mutex<Shared>>,
+    lane: usize,
+    ages: HashMap<i32, Age>,
+}
+
+/// From what the age of the oldest unapplied record is told. Microseconds since 1970.
+#[derive(Debug, Default, Clone, Copy)]
+struct Age {
+    /// When the last applied record came in.
+    last_applied_at: i64,
+    /// When nothing was left to apply.
+    caught_up_at: i64,
+}
+
+/// A picture of the board.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    /// Every partition of this process, ascending.
+    pub partitions: Vec<PartitionStatus>,
+    /// How many lanes there are.
+    pub lanes: usize,
+    /// How many of them reach the database.
+    pub lanes_with_database: usize,
+}
+
+impl Picture {
+    /// Whether this process does what it should: it reaches the database, and every partition that
+    /// it owns is active.
+    pub fn is_ready(&self) -> bool {
+        self.lanes > 0
+            && self.lanes == self.lanes_with_database
+            && self
+                .partitions
+                .iter()
+                .all(|partition| partition.state == "active")
+    }
+}
+
+impl Board {
+    /// The handle of another lane on the same board.
+    pub fn lane(&self, lane: usize) -> Self {
+        self.with(|shared| shared.lanes.insert(lane, false));
+        Self {
+            shared: Arc::clone(&self.shared),
+            lane,
+            ages: HashMap::new(),
+        }
+    }
+
+    /// How things are now.
+    pub fn picture(&self) -> Picture {
+        self.with(|shared| Picture {
+            partitions: shared.partitions.values().cloned().collect(),
+            lanes: shared.lanes.len(),
+            lanes_with_database: shared.lanes.values().filter(|reached| **reached).count(),
+        })
+    }
+
+    /// Another lane's, or nobody's.
+    pub(crate) fn remove(&mut self, partitions: impl Iterator<Item = i32>) {
+        for partition in partitions {
+            self.ages.remove(&partition);
+            self.with(|shared| shared.partitions.remove(&partition));
+        }
+    }
+
+    /// A batch is committed.
+    pub(crate) fn applied(&mut self, batch: &Batch<'_>) {
+        for slice in batch.slices() {
+            if let Some(timestamp) = batch.records(slice).last().and_then(|r| r.timestamp) {
+                let age = self.ages.entry(slice.log.partition).or_default();
+                age.last_applied_at = timestamp.saturating_mul(1_000);
+            }
+        }
+    }
+
+    /// A partition's status, as of `now` (microseconds since 1970).
+    pub(crate) fn status(
+        &mut self,
+        partition: i32,
+        state: &State,
+        bounds: Option<Bounds>,
+        now: i64,
+    ) -> PartitionStatus {
+        let bounds = bounds.unwrap_or(Bounds { start: 0, end: 0 });
+        let age = self.ages.entry(partition).or_default();
+        let behind = state
+            .position()
+            .is_none_or(|position| position < bounds.end);
+        if !behind {
+            age.caught_up_at = now;
+        }
+        let detail = match state {
+            State::Stopped(stop) => stop.to_string(),
+            State::Unchecked | State::Active(_) => String::new(),
+        };
+        PartitionStatus {
+            partition,
+            state: state.name(),
+            detail,
+            position: state.position(),
+            log_start: bounds.start,
+            log_end: bounds.end,
+            oldest_unapplied_at: behind
+                .then(|| age.last_applied_at.max(age.caught_up_at))
+                .filter(|at| *at > 0),
+            updated_at: now,
+        }
+    }
+
+    /// Shows the lane's partitions to everybody.
+    pub(crate) fn publish(&mut self, statuses: Vec<PartitionStatus>, database_reached: bool) {
+        let lane = self.lane;
+        self.with(|shared| {
+            shared.lanes.insert(lane, database_reached);
+            for status in statuses {
+                shared.partitions.insert(status.partition, status);
+            }
+        });
+    }
+
+    fn with<T>(&self, use_shared: impl FnOnce(&mut Shared) -> T) -> T {
+        // A lane that panicked while it held the lock has left plain data behind.
+        use_shared(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

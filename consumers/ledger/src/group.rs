@@ -1,0 +1,123 @@
+//! The lanes of one process: a thread, a member of the group and a connection each.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgConnectOptions;
+use tracing::{error, info_span};
+
+use crate::board::Board;
+use crate::kafka::consumer::{KafkaLog, Settings};
+use crate::kafka::log;
+use crate::pipeline::lane::{Clock, Lane};
+use crate::store::postgres::Postgres;
+
+/// What the ledger group of one process needs to know.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How to reach Kafka.
+    pub kafka: Settings,
+    /// How to reach Postgres.
+    pub postgres: PgConnectOptions,
+    /// How many lanes; at least 1. A lane beyond the partition count stays idle.
+    pub lanes: usize,
+    /// This replica's name, shown as the owner of its partitions.
+    pub replica: String,
+}
+
+/// The real clock.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock(Instant);
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for SystemClock {
+    fn wall_micros(&self) -> i64 {
+        #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.map_or(0, |since| {
+            i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+        })
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// The running lanes.
+pub struct Group {
+    lanes: Vec<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Group {
+    /// Starts the lanes; each shows its partitions on the board.
+    pub fn start(options: &Options, board: &Board) -> Result<Self, log::Error> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut lanes = Vec::with_capacity(options.lanes);
+        for number in 0..options.lanes {
+            // Joined here, so that a wrong property is an error before any work begins.
+            let log = KafkaLog::join(&options.kafka)?;
+            let owner = format!("{}/{number}", options.replica);
+            let store = Postgres::new(options.postgres.clone(), owner);
+            let board = board.lane(number);
+            let stop = Arc::clone(&stop);
+            let run = move || run_lane(number, log, store, board, &stop);
+            let lane = thread::Builder::new()
+                .name(format!("lane-{number}"))
+                .spawn(run);
+            lanes.push(lane.map_err(|e| log::Error::Unavailable(format!("starting a lane: {e}")))?);
+        }
+        Ok(Self { lanes, stop })
+    }
+
+    /// Whether a lane has ended by itself, which none should.
+    pub fn is_broken(&self) -> bool {
+        self.lanes.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Lets every lane finish the batch in hand and leave the group. Blocks until they have.
+    pub fn stop(self) -> Result<(), Broken> {
+        self.stop.store(true, Ordering::Release);
+        let broken = self
+            .lanes
+            .into_iter()
+            .map(JoinHandle::join)
+            .filter(Result::is_err)
+            .count();
+        if broken == 0 {
+            Ok(())
+        } else {
+            Err(Broken(broken))
+        }
+    }
+}
+
+/// Lanes that panicked: a defect. What they had not committed will be read again.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} lanes have panicked")]
+pub struct Broken(usize);
+
+fn run_lane(number: usize, log: KafkaLog, store: Postgres, board: Board, stop: &AtomicBool) {
+    let _span = info_span!("lane", number).entered();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(failure) => {
+            error!(error = %failure, "cannot start the lane's runtime");
+            return;
+        }
+    };
+    let seed = u64::from(std::process::id()) << 16 | number as u64;
+    let mut lane = Lane::new(log, store, SystemClock::default(), board, seed);
+    runtime.block_on(lane.run(|| stop.load(Ordering::Acquire)));
+}

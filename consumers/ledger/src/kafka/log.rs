@@ -1,0 +1,76 @@
+//! The log as one lane sees it.
+
+use std::time::Duration;
+
+use crate::record::Intake;
+
+/// What happened besides records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// These partitions are now this lane's. Nothing is read from them before [`Log::start`].
+    Assigned(Vec<i32>),
+    /// These partitions are another's; nothing of them may be begun any more.
+    Revoked(Vec<i32>),
+    /// The partition cannot be read on from where it was asked to start.
+    OutOfRange(i32),
+}
+
+/// The topic as the broker has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: i32,
+    /// The cluster that holds it, where it tells.
+    pub cluster_id: Option<String>,
+}
+
+/// The offsets that a partition's log holds: `[start, end)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The oldest offset that is still there.
+    pub start: i64,
+    /// The offset after the last committed record.
+    pub end: i64,
+}
+
+/// Why a request to the log failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The topic is not there: an operator creates it.
+    #[error("topic {0:?} does not exist; create it with: millrace topics create --topic {0}")]
+    TopicMissing(String),
+    /// Everything else may pass.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// The log: Kafka, or a simulation of it. One lane owns it; no call is made from two threads.
+#[expect(
+    async_fn_in_trait,
+    reason = "lanes are generic over their log and never sent while running"
+)]
+pub trait Log {
+    /// Waits up to `wait` for something to happen, then hands out what is there until the intake is
+    /// full. An event ends the call at once.
+    async fn poll(&mut self, wait: Duration, intake: &mut Intake) -> Option<Event>;
+
+    /// Asks for the topic.
+    async fn topic(&mut self) -> Result<Topic, Error>;
+
+    /// Asks for a partition's bounds.
+    async fn bounds(&mut self, partition: i32) -> Result<Bounds, Error>;
+
+    /// The bounds that the last fetch showed, without a request.
+    fn last_bounds(&self, partition: i32) -> Option<Bounds>;
+
+    /// Reads each (partition, offset) from there on; whatever was fetched before is dropped.
+    async fn start(&mut self, positions: &[(i32, i64)]) -> Result<(), Error>;
+
+    /// Stops reading these partitions until the next [`Log::start`], but stays their owner.
+    fn hold(&mut self, partitions: &[i32]);
+
+    /// Tells the broker how far the database is. Only a hint: nothing relies on it.
+    fn hint(&mut self, positions: &[(i32, i64)]);
+}

@@ -1,0 +1,15 @@
+//! One database transaction per batch: decode -> lock -> read -> decide -> write -> commit -> report.
+//!
+//! | phase | where | touches |
+//! |---|---|---|
+//! | decode | [`decode`] | nothing: bytes to transactions |
+//! | lock, commit | [`lane`] | the partitions' locks and positions |
+//! | read, decide | [`decide`] | ids, held keys, policies, funds; then `millrace_rules::decide` |
+//! | write | [`plan`], the store | the outcome as rows, then the statements |
+//! | report | [`lane`] | metrics, the board, the hint to the broker |
+
+pub mod decide;
+pub mod decode;
+pub mod lane;
+pub mod memory;
+pub mod plan;

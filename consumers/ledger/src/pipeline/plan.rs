@@ -1,0 +1,390 @@
+//! Plan: from verdicts to the rows that the batch writes. Pure.
+
+use millrace_rules::{Amount, Decisions, ParkReason, Reason, Verdict};
+use millrace_rules::{Candidate, Content};
+use millrace_schemas::{Transaction, Wire};
+
+use crate::chain::{self, Chain, Numbers};
+use crate::pipeline::decode::Decoded;
+use crate::record::{BATCH_RECORDS_MAX, Batch, Record, Slice};
+use crate::store::{Advance, Anchor, Position};
+
+// A slice's change in one batch is added up in 64 bits.
+const _: () = assert!((BATCH_RECORDS_MAX as i64) < i64::MAX / Amount::MAX);
+
+/// Everything that one batch changes.
+#[derive(Debug, Default)]
+pub struct Outcome<'a> {
+    /// When it was decided, microseconds since 1970.
+    pub recorded_at: i64,
+    /// What binds an id, by (partition, seq).
+    pub ledger: Vec<LedgerRow<'a>>,
+    /// What is refused without binding an id.
+    pub refused: Vec<RefusedRow<'a>>,
+    /// What waits for an operator.
+    pub parked: Vec<ParkedRow<'a>>,
+    /// Changes of slices, by (account, currency, partition).
+    pub balances: Vec<Delta<'a>>,
+    /// One per partition, ascending.
+    pub advances: Vec<Advance>,
+}
+
+/// A row of `ledger`.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the columns are described with the table")]
+pub struct LedgerRow<'a> {
+    pub partition: i32,
+    pub seq: i64,
+    pub log_offset: i64,
+    pub verdict: i16,
+    pub digest: [u8; 32],
+    pub transaction: &'a Transaction<'a>,
+}
+
+/// A record as `refused` and `parked` keep it.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the columns are described with the table")]
+pub struct RawRow<'a> {
+    pub partition: i32,
+    pub seq: i64,
+    pub log_offset: i64,
+    pub reason: i16,
+    pub detail: std::borrow::Cow<'a, str>,
+    pub record_timestamp: Option<i64>,
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+    pub headers: &'a [u8],
+}
+
+/// A row of `refused`.
+#[derive(Debug)]
+pub struct RefusedRow<'a> {
+    /// The record.
+    pub raw: RawRow<'a>,
+    /// As far as it could be read.
+    pub wire: std::borrow::Cow<'a, Wire<'a>>,
+}
+
+/// A row of `parked`.
+#[derive(Debug)]
+pub struct ParkedRow<'a> {
+    /// The record.
+    pub raw: RawRow<'a>,
+    /// Its id, where that can be read.
+    pub id: Option<uuid::Uuid>,
+}
+
+/// How one slice of an account's balance changes. Minor units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Delta<'a> {
+    /// The account.
+    pub account: &'a str,
+    /// The currency's code.
+    pub currency: &'static str,
+    /// The slice.
+    pub partition: i32,
+    /// Added to its debits.
+    pub debits: i64,
+    /// Added to its credits.
+    pub credits: i64,
+    /// Added to its count.
+    pub transactions: i64,
+    /// The latest time among them, microseconds since 1970.
+    pub last_occurred_at: i64,
+}
+
+/// What was decided, and on what.
+#[derive(Debug, Clone, Copy)]
+pub struct Decided<'a, 'd> {
+    /// The records.
+    pub batch: &'d Batch<'a>,
+    /// What they say.
+    pub decoded: &'d [Decoded<'a>],
+    /// As the decision saw them.
+    pub candidates: &'d [Candidate<'d>],
+    /// What became of them.
+    pub decisions: &'d Decisions<'d>,
+}
+
+/// The rows of a decided batch. `positions` are those found under the locks, in the batch's order.
+pub fn plan<'d>(decided: Decided<'d, 'd>, positions: &[Position], recorded_at: i64) -> Outcome<'d> {
+    let mut outcome = Outcome {
+        recorded_at,
+        ..Outcome::default()
+    };
+    outcome.ledger.reserve(decided.batch.len());
+    outcome.balances.reserve(2 * decided.batch.len());
+    let mut first = 0;
+    for (slice, position) in decided.batch.slices().iter().zip(positions) {
+        let mut part = Part::new(&mut outcome, slice, position);
+        let records = decided.batch.records(slice);
+        for (place, record) in (first..).zip(records) {
+            part.add(decided, place, record);
+        }
+        part.close(decided.batch, records.last());
+        first += records.len();
+    }
+    merge(&mut outcome.balances);
+    outcome
+}
+
+/// One partition's part of the outcome while its records are added.
+struct Part<'o, 'd> {
+    outcome: &'o mut Outcome<'d>,
+    chain: Chain,
+    numbers: Numbers,
+}
+
+impl<'o, 'd> Part<'o, 'd> {
+    fn new(outcome: &'o mut Outcome<'d>, slice: &Slice, position: &Position) -> Self {
+        let numbers = Numbers {
+            partition: position.partition,
+            batch: position.next_batch,
+            incarnation: position.incarnation,
+            from_offset: slice.log.from,
+            next_offset: slice.log.next,
+            first_seq: position.next_seq,
+            next_seq: position.next_seq,
+            recorded_at: outcome.recorded_at,
+            ..Numbers::default()
+        };
+        Self {
+            outcome,
+            chain: Chain::after(&position.chain_head),
+            numbers,
+        }
+    }
+
+    fn add(&mut self, decided: Decided<'d, 'd>, place: usize, record: &'d Record) {
+        let decoded = &decided.decoded[place];
+        match decided.decisions.verdicts[place] {
+            Verdict::Duplicate => self.numbers.duplicate += 1,
+            Verdict::Posted => {
+                self.numbers.posted += 1;
+                self.ledger(decided, place, record, 0);
+            }
+            Verdict::Rejected(reason) if reason.binds_id() => {
+                self.numbers.rejected += 1;
+                self.ledger(decided, place, record, reason.code());
+            }
+            Verdict::Rejected(reason) => {
+                self.numbers.refused += 1;
+                self.refused(decided.batch, record, decoded, reason);
+            }
+            Verdict::Parked(reason) => {
+                self.numbers.parked += 1;
+                self.parked(decided.batch, record, decoded, reason);
+            }
+        }
+    }
+
+    fn ledger(&mut self, decided: Decided<'d, 'd>, place: usize, record: &Record, verdict: i16) {
+        let (Decoded::Transaction(transaction), Content::Transfer(transfer)) =
+            (&decided.decoded[place], &decided.candidates[place].content)
+        else {
+            unreachable!("only a transaction is posted or rejected by a rule")
+        };
+        let row = LedgerRow {
+            partition: record.partition,
+            seq: self.take_seq(),
+            log_offset: record.offset,
+            verdict,
+            digest: transfer.digest,
+            transaction,
+        };
+        self.chain.ledger(&chain::LedgerRow {
+            seq: row.seq,
+            log_offset: row.log_offset,
+            recorded_at: self.outcome.recorded_at,
+            verdict,
+            digest: &row.digest,
+        });
+        self.outcome.ledger.push(row);
+        if verdict == 0 {
+            self.move_balances(record.partition, transaction);
+        }
+    }
+
+    fn move_balances(&mut self, partition: i32, transaction: &'d Transaction<'d>) {
+        let amount = transaction.amount.minor_units();
+        let delta = |account, debits, credits| Delta {
+            account,
+            currency: transaction.currency.code(),
+            partition,
+            debits,
+            credits,
+            transactions: 1,
+            last_occurred_at: transaction.occurred_at,
+        };
+        self.outcome
+            .balances
+            .push(delta(transaction.debit_account.as_str(), amount, 0));
+        self.outcome
+            .balances
+            .push(delta(transaction.credit_account.as_str(), 0, amount));
+    }
+
+    fn refused(
+        &mut self,
+        batch: &Batch<'d>,
+        record: &Record,
+        decoded: &'d Decoded<'d>,
+        reason: Reason,
+    ) {
+        use std::borrow::Cow;
+        let (detail, wire) = match decoded {
+            Decoded::Refused(refusal) => (
+                Cow::Borrowed(&*refusal.detail),
+                Cow::Borrowed(&refusal.wire),
+            ),
+            Decoded::Transaction(transaction) => {
+                let detail = "the id is known with other content";
+                (Cow::Borrowed(detail), Cow::Owned(transaction.to_wire()))
+            }
+            Decoded::Parked { .. } => unreachable!("what cannot be read is parked"),
+        };
+        let raw = self.raw(batch, record, reason.code(), detail);
+        self.chain.refused(&raw.for_chain(self.outcome.recorded_at));
+        self.outcome.refused.push(RefusedRow { raw, wire });
+    }
+
+    fn parked(
+        &mut self,
+        batch: &Batch<'d>,
+        record: &Record,
+        decoded: &'d Decoded<'d>,
+        reason: ParkReason,
+    ) {
+        let id = match decoded {
+            Decoded::Transaction(transaction) => Some(transaction.id),
+            Decoded::Refused(refusal) => uuid::Uuid::try_parse(&refusal.wire.id).ok(),
+            Decoded::Parked { .. } => None,
+        };
+        let detail = match decoded {
+            Decoded::Parked {
+                reason: own,
+                detail,
+            } if *own == reason => detail.as_str(),
+            _ => "an earlier record of this key is parked",
+        };
+        let raw = self.raw(batch, record, reason.code(), detail.into());
+        self.chain.parked(&raw.for_chain(self.outcome.recorded_at));
+        self.outcome.parked.push(ParkedRow { raw, id });
+    }
+
+    fn raw(
+        &mut self,
+        batch: &Batch<'d>,
+        record: &Record,
+        reason: i16,
+        detail: std::borrow::Cow<'d, str>,
+    ) -> RawRow<'d> {
+        RawRow {
+            partition: record.partition,
+            seq: self.take_seq(),
+            log_offset: record.offset,
+            reason,
+            detail,
+            record_timestamp: record.timestamp,
+            key: batch.key(record),
+            value: batch.value(record),
+            headers: batch.headers(record),
+        }
+    }
+
+    fn take_seq(&mut self) -> i64 {
+        let seq = self.numbers.next_seq;
+        self.numbers.next_seq += 1;
+        seq
+    }
+
+    fn close(self, batch: &Batch<'_>, last: Option<&Record>) {
+        let mut numbers = self.numbers;
+        let records = [
+            numbers.posted,
+            numbers.duplicate,
+            numbers.rejected,
+            numbers.refused,
+            numbers.parked,
+            numbers.discarded,
+        ];
+        let records: i64 = records.into_iter().map(i64::from).sum();
+        numbers.skipped = numbers.next_offset - numbers.from_offset - records;
+        let anchor = last.map(|record| Anchor {
+            offset: record.offset,
+            timestamp: record.timestamp,
+            digest: chain::anchor(batch.key(record), batch.value(record)),
+        });
+        let chain_head = self.chain.close(&numbers);
+        self.outcome.advances.push(Advance {
+            numbers,
+            chain_head,
+            anchor,
+        });
+    }
+}
+
+impl RawRow<'_> {
+    fn for_chain(&self, recorded_at: i64) -> chain::RawRow<'_> {
+        chain::RawRow {
+            seq: self.seq,
+            log_offset: self.log_offset,
+            recorded_at,
+            reason: self.reason,
+            detail: &self.detail,
+            record_timestamp: self.record_timestamp,
+            key: self.key,
+            value: self.value,
+            headers: self.headers,
+        }
+    }
+}
+
+/// Sorts by (account, currency, partition) and adds up what meets.
+fn merge(deltas: &mut Vec<Delta<'_>>) {
+    deltas.sort_unstable();
+    deltas.dedup_by(|next, kept| {
+        let same = (next.account, next.currency, next.partition)
+            == (kept.account, kept.currency, kept.partition);
+        if same {
+            kept.debits += next.debits;
+            kept.credits += next.credits;
+            kept.transactions += next.transactions;
+            kept.last_occurred_at = kept.last_occurred_at.max(next.last_occurred_at);
+        }
+        same
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deltas_of_one_slice_become_one() {
+        let delta = |account, partition, debits, credits, last_occurred_at| Delta {
+            account,
+            currency: "EUR",
+            partition,
+            debits,
+            credits,
+            transactions: 1,
+            last_occurred_at,
+        };
+        let mut deltas = vec![
+            delta("b", 0, 1, 0, 5),
+            delta("a", 1, 2, 0, 1),
+            delta("b", 0, 0, 4, 3),
+            delta("a", 0, 8, 0, 2),
+        ];
+        merge(&mut deltas);
+        let merged = Delta {
+            transactions: 2,
+            ..delta("b", 0, 1, 4, 5)
+        };
+        assert_eq!(
+            deltas,
+            [delta("a", 0, 8, 0, 2), delta("a", 1, 2, 0, 1), merged]
+        );
+    }
+}

@@ -1,0 +1,154 @@
+//! The database side. All SQL of the ledger group lives here and in `migrations/`.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`error`] | what a failed statement means |
+//! | [`micros`] | timestamps |
+//! | [`postgres`] | Postgres behind the trait |
+//! | [`copy`] | rows as binary COPY |
+//! | [`policies`] | setting and showing what accounts may do |
+//! | [`schema`] | migrations and what the code knows better than SQL |
+
+pub mod copy;
+pub mod error;
+pub mod micros;
+pub mod policies;
+pub mod postgres;
+pub mod schema;
+
+use millrace_rules::{Currency, Limit, Status};
+
+pub use error::Error;
+pub use micros::Micros;
+
+use crate::chain::{Head, Numbers};
+use crate::kafka::log::Topic;
+use crate::pipeline::plan::Outcome;
+
+/// A partition's row in `positions`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The partition.
+    pub partition: i32,
+    /// Goes up when an operator accepts a gap.
+    pub incarnation: i32,
+    /// The next log offset to apply.
+    pub position: i64,
+    /// The next `seq` to give.
+    pub next_seq: i64,
+    /// The next batch number to give.
+    pub next_batch: i64,
+    /// The hash chain after the last batch.
+    pub chain_head: Head,
+    /// Changes with every policy that this partition decides by.
+    pub policy_version: i64,
+    /// How many parked records are open.
+    pub parked_open: i64,
+}
+
+/// A partition's position after a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advance {
+    /// The batch: where it began and ended, and its counts.
+    pub numbers: Numbers,
+    /// The hash chain after it.
+    pub chain_head: Head,
+    /// The last record: offset, timestamp, digest of its bytes.
+    pub anchor: Option<Anchor>,
+}
+
+/// How a log is recognised: its record at an offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Anchor {
+    /// The record's offset.
+    pub offset: i64,
+    /// The record's timestamp, milliseconds since 1970.
+    pub timestamp: Option<i64>,
+    /// [`crate::chain::anchor`] of its bytes.
+    pub digest: [u8; 32],
+}
+
+/// What the database knows of the log, and the positions of the partitions asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// The topic as it was first seen.
+    pub topic: Topic,
+    /// One position per partition asked for, in their order.
+    pub positions: Vec<Position>,
+}
+
+/// What accounts may do, as far as the batch asks.
+#[derive(Debug, Clone, Default)]
+pub struct Policies {
+    /// The default limits, for one currency or all.
+    pub default_limits: Vec<(Option<Currency>, Limit)>,
+    /// Whether any account has limits of its own.
+    pub any_limits: bool,
+    /// Whether any account is not open.
+    pub any_statuses: bool,
+    /// Limits of the accounts asked for.
+    pub limits: Vec<(String, Option<Currency>, Limit)>,
+    /// Statuses of the accounts asked for that are not open.
+    pub statuses: Vec<(String, Status)>,
+}
+
+/// What the owner says of a partition each second.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionStatus {
+    /// The partition.
+    pub partition: i32,
+    /// The state's name.
+    pub state: &'static str,
+    /// Why it is stopped, else empty.
+    pub detail: String,
+    /// The next offset to apply, where it is known.
+    pub position: Option<i64>,
+    /// The oldest offset in the log.
+    pub log_start: i64,
+    /// The offset after the last committed record.
+    pub log_end: i64,
+    /// When the oldest record that is not applied came in, microseconds since 1970; none when there
+    /// is none.
+    pub oldest_unapplied_at: Option<i64>,
+    /// When this was true, microseconds since 1970.
+    pub updated_at: i64,
+}
+
+/// The store: Postgres, or a simulation of it. One lane owns it. Between [`Store::lock`] and
+/// [`Store::commit`] or [`Store::rollback`] there is one database transaction.
+#[expect(
+    async_fn_in_trait,
+    reason = "lanes are generic over their store and never sent while running"
+)]
+pub trait Store {
+    /// Ties the database to the topic when it has none yet, and reads the positions; a partition
+    /// seen for the first time begins at the given log start.
+    async fn attach(&mut self, topic: &Topic, starts: &[(i32, i64)]) -> Result<Attached, Error>;
+
+    /// Begins a transaction and locks the partitions (ascending): their positions, in their order.
+    async fn lock(&mut self, partitions: &[i32]) -> Result<Vec<Position>, Error>;
+
+    /// Id and digest of those ids that have a verdict.
+    async fn known(&mut self, ids: &[[u8; 16]]) -> Result<Vec<([u8; 16], [u8; 32])>, Error>;
+
+    /// Those (partition, key) that have open parked records.
+    async fn held(&mut self, keys: &[(i32, &[u8])]) -> Result<Vec<(i32, Vec<u8>)>, Error>;
+
+    /// The defaults, and what is set for these accounts.
+    async fn policies(&mut self, accounts: &[&str]) -> Result<Policies, Error>;
+
+    /// The balance of each (account, currency), all slices added up, in the order asked for.
+    async fn funds(&mut self, accounts: &[(&str, Currency)]) -> Result<Vec<i128>, Error>;
+
+    /// Writes everything that the batch changes.
+    async fn write(&mut self, outcome: &Outcome<'_>) -> Result<(), Error>;
+
+    /// Makes it so. After an error nobody knows whether it is.
+    async fn commit(&mut self) -> Result<(), Error>;
+
+    /// Undoes what is not committed.
+    async fn rollback(&mut self);
+
+    /// Says how the partitions are, outside any batch.
+    async fn publish_status(&mut self, statuses: &[PartitionStatus]) -> Result<(), Error>;
+}

@@ -1,0 +1,193 @@
+//! What accounts may do: setting and showing it.
+//!
+//! Every change bumps the policy version of the partitions that decide by it, in the same database
+//! transaction and under their row locks, so a lane never decides by an older policy after it.
+
+use millrace_rules::{AccountId, Currency, Limit, Status};
+use millrace_schemas::partition_of;
+use sqlx::{Connection as _, PgConnection};
+
+/// Why a policy could not be set or shown.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The outside world is never limited.
+    #[error("{0} is the outside world: it can go negative and takes no overdraft limit")]
+    External(String),
+    /// Limits cannot be negative.
+    #[error("an overdraft limit of {0} is not 0 or more minor units, or unlimited")]
+    Negative(i64),
+    /// Everything else.
+    #[error("{0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// What is set for an account or for all others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// `*` is the default for all accounts without a row of their own.
+    pub account: String,
+    /// `*` is every currency without a row of its own; none for a status.
+    pub currency: Option<String>,
+    /// The overdraft limit in minor units; none for a status.
+    pub limit: Option<Limit>,
+    /// The status; none for a limit.
+    pub status: Option<Status>,
+}
+
+/// The account of the default policy.
+const ANY: &str = "*";
+
+/// Sets an account's overdraft limit, for one currency or for all.
+pub async fn set_limit(
+    connection: &mut PgConnection,
+    account: &AccountId<'_>,
+    currency: Option<Currency>,
+    limit: Limit,
+) -> Result<(), Error> {
+    if account.is_external() {
+        return Err(Error::External(account.to_string()));
+    }
+    let mut db_tx = connection.begin().await?;
+    write_limit(&mut db_tx, account.as_str(), currency, limit).await?;
+    bump(&mut db_tx, Some(account)).await?;
+    Ok(db_tx.commit().await?)
+}
+
+/// Sets the limit of all accounts that have none of their own, for one currency or for all.
+pub async fn set_default_limit(
+    connection: &mut PgConnection,
+    currency: Option<Currency>,
+    limit: Limit,
+) -> Result<(), Error> {
+    let mut db_tx = connection.begin().await?;
+    write_limit(&mut db_tx, ANY, currency, limit).await?;
+    bump(&mut db_tx, None).await?;
+    Ok(db_tx.commit().await?)
+}
+
+/// Sets what an account may do. It counts in every partition: credits come from all of them.
+pub async fn set_status(
+    connection: &mut PgConnection,
+    account: &AccountId<'_>,
+    status: Status,
+) -> Result<(), Error> {
+    let mut db_tx = connection.begin().await?;
+    if status == Status::Open {
+        sqlx::query!(
+            "delete from millrace.account_statuses where account = $1",
+            account.as_str()
+        )
+        .execute(&mut *db_tx)
+        .await?;
+    } else {
+        sqlx::query!(
+            "insert into millrace.account_statuses (account, status) values ($1, $2)
+             on conflict (account) do update
+             set status = excluded.status, set_by = session_user, set_at = now()",
+            account.as_str(),
+            status.as_str()
+        )
+        .execute(&mut *db_tx)
+        .await?;
+    }
+    bump(&mut db_tx, None).await?;
+    Ok(db_tx.commit().await?)
+}
+
+/// Everything that is set for `account`, or everything there is.
+pub async fn show(
+    connection: &mut PgConnection,
+    account: Option<&AccountId<'_>>,
+) -> Result<Vec<Policy>, Error> {
+    let account = account.map(AccountId::as_str);
+    let rows = sqlx::query!(
+        r#"select account as "account!", currency, overdraft_limit, status from (
+               select account, currency, overdraft_limit, null as status
+               from millrace.overdraft_limits
+               union all
+               select account, null, null, status from millrace.account_statuses
+           ) p
+           where $1::text is null or account in ($1, '*')
+           order by account, currency"#,
+        account
+    )
+    .fetch_all(connection)
+    .await?;
+    let policy = |row_limit: Option<i64>| row_limit.map_or(Limit::Unlimited, Limit::Overdraft);
+    Ok(rows
+        .into_iter()
+        .map(|row| Policy {
+            account: row.account,
+            limit: row.currency.as_ref().map(|_| policy(row.overdraft_limit)),
+            currency: row.currency,
+            status: row.status.as_deref().and_then(Status::from_name),
+        })
+        .collect())
+}
+
+async fn write_limit(
+    connection: &mut PgConnection,
+    account: &str,
+    currency: Option<Currency>,
+    limit: Limit,
+) -> Result<(), Error> {
+    let overdraft = match limit {
+        Limit::Unlimited => None,
+        Limit::Overdraft(limit) if limit < 0 => return Err(Error::Negative(limit)),
+        Limit::Overdraft(limit) => Some(limit),
+    };
+    sqlx::query!(
+        "insert into millrace.overdraft_limits (account, currency, overdraft_limit)
+         values ($1, $2, $3)
+         on conflict (account, currency) do update
+         set overdraft_limit = excluded.overdraft_limit, set_by = session_user, set_at = now()",
+        account,
+        currency.map_or(ANY, Currency::code),
+        overdraft
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Bumps the policy version of the account's partition, or of all.
+async fn bump(
+    connection: &mut PgConnection,
+    account: Option<&AccountId<'_>>,
+) -> Result<(), sqlx::Error> {
+    let partitions = sqlx::query_scalar!("select partitions from millrace.log")
+        .fetch_optional(&mut *connection)
+        .await?;
+    let home = account
+        .zip(partitions)
+        .map(|(account, count)| partition_of(account.as_str().as_bytes(), count));
+    let wanted = match home {
+        Some(_) => 1,
+        None => partitions.unwrap_or(i32::MAX),
+    };
+    let known = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from millrace.positions where $1::int is null or partition = $1"#,
+        home
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if known < i64::from(wanted) {
+        // A partition that a lane is about to see for the first time must see this policy: no row is
+        // added until this transaction ends. Batches that already hold their row lock go first.
+        sqlx::query!("lock table millrace.positions in share row exclusive mode")
+            .execute(&mut *connection)
+            .await?;
+    }
+    sqlx::query!(
+        "with locked as (
+             select partition from millrace.positions
+             where $1::int is null or partition = $1 order by partition for update
+         )
+         update millrace.positions p set policy_version = policy_version + 1
+         from locked where p.partition = locked.partition",
+        home
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

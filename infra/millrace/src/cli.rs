@@ -1,0 +1,320 @@
+//! Flags and environment. Everything is checked before anything is opened or bound.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::str::FromStr as _;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use sqlx::postgres::PgConnectOptions;
+
+use crate::commands::{accounts, generate, import, ledger, migrate, project, topics, verify};
+
+/// Exit status of wrong usage, as in BSD's sysexits.h.
+const EX_USAGE: u8 = 64;
+
+/// Environment variables with this prefix are librdkafka properties.
+const KAFKA_PREFIX: &str = "MILLRACE_KAFKA_";
+
+/// Event-driven transaction processing: from Kafka into Postgres, exactly once.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  millrace migrate && millrace topics create --partitions 12
+  millrace ledger &
+  millrace project &
+  millrace import bank.csv.gz --map bank.toml
+  psql \"$DATABASE_URL\" -c 'select * from reports.balances limit 10'
+  millrace verify
+
+Any librdkafka property can be set by environment: MILLRACE_KAFKA_SECURITY_PROTOCOL=SASL_SSL
+sets security.protocol.")]
+pub struct Cli {
+    /// How log lines look.
+    #[arg(
+        long,
+        global = true,
+        env = "MILLRACE_LOG_FORMAT",
+        value_enum,
+        default_value = "text"
+    )]
+    pub log_format: LogFormat,
+    /// Which log lines are written, as in RUST_LOG: info, debug, millrace_ledger=debug,info.
+    #[arg(long, global = true, env = "MILLRACE_LOG", default_value = "info", value_parser = log_filter)]
+    pub log: String,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create or upgrade the database.
+    Migrate(migrate::Flags),
+    /// Create the topic, or check that it is as it must be.
+    #[command(subcommand)]
+    Topics(topics::Topics),
+    /// Run the ledger group: validate, persist and project transactions.
+    Ledger(ledger::Flags),
+    /// Run the background workers that bring read models up to date.
+    Project(project::Flags),
+    /// Publish a file of transactions: CSV with a mapping, or NDJSON.
+    Import(import::Flags),
+    /// Publish synthetic transactions.
+    Generate(generate::Flags),
+    /// Set or show what accounts may do.
+    #[command(subcommand)]
+    Accounts(accounts::Accounts),
+    /// Prove that nothing was lost, counted twice or changed.
+    Verify(verify::Flags),
+}
+
+/// Where Kafka is.
+#[derive(Debug, Clone, Args)]
+pub struct Kafka {
+    /// Kafka brokers, host:port, comma-separated.
+    #[arg(long, env = "MILLRACE_BROKERS", default_value = "127.0.0.1:9092", value_parser = brokers)]
+    pub brokers: String,
+    /// The topic that transactions are submitted to.
+    #[arg(long, env = "MILLRACE_TOPIC", default_value = "transactions.submitted", value_parser = topic)]
+    pub topic: String,
+}
+
+impl Kafka {
+    /// The librdkafka properties of the environment.
+    pub fn properties() -> Vec<(String, String)> {
+        std::env::vars()
+            .filter_map(|(name, value)| {
+                let property = name.strip_prefix(KAFKA_PREFIX)?;
+                Some((property.to_ascii_lowercase().replace('_', "."), value))
+            })
+            .collect()
+    }
+
+    /// A client's configuration with nothing but brokers and properties.
+    pub fn client_config(&self) -> rdkafka::ClientConfig {
+        let mut config = rdkafka::ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers);
+        for (name, value) in Self::properties() {
+            config.set(name, value);
+        }
+        config
+    }
+
+    /// Where to publish.
+    pub fn publisher(&self) -> millrace_publisher::Settings {
+        millrace_publisher::Settings {
+            properties: Self::properties(),
+            ..millrace_publisher::Settings::new(&self.brokers, &self.topic)
+        }
+    }
+}
+
+/// Where Postgres is.
+#[derive(Debug, Clone, Args)]
+pub struct Database {
+    /// Postgres connection URL.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = database_url)]
+    pub database_url: PgConnectOptions,
+}
+
+impl Database {
+    /// One connection for a tool.
+    pub async fn connect(&self) -> anyhow::Result<sqlx::PgConnection> {
+        use anyhow::Context as _;
+        use sqlx::ConnectOptions as _;
+        let options = self.database_url.clone().application_name("millrace");
+        let (host, port) = (options.get_host().to_owned(), options.get_port());
+        options
+            .connect()
+            .await
+            .with_context(|| format!("connecting to Postgres at {host}:{port}"))
+    }
+}
+
+/// Where `/metrics`, `/livez` and `/readyz` are.
+#[derive(Debug, Clone, Args)]
+pub struct Admin {
+    /// Where metrics and health are served; port 0 picks a free one.
+    #[arg(long, env = "MILLRACE_ADMIN_LISTEN")]
+    admin_listen: Option<SocketAddr>,
+    /// Allow the admin port on an address beyond loopback, where nothing yet guards it.
+    #[arg(long, env = "MILLRACE_INSECURE_BIND")]
+    insecure_bind: bool,
+}
+
+impl Admin {
+    /// The address, unless it is open to others and that was not said to be meant.
+    pub fn address(&self, default_port: u16) -> Result<SocketAddr, Usage> {
+        let address = self
+            .admin_listen
+            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], default_port)));
+        if address.ip().is_loopback() || self.insecure_bind {
+            return Ok(address);
+        }
+        Err(Usage(format!(
+            "--admin-listen (MILLRACE_ADMIN_LISTEN) {address} is beyond loopback and has no access \
+             control; say --insecure-bind if the network guards it"
+        )))
+    }
+}
+
+/// A wrong flag or environment value, found after parsing.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// Ends after a parse error: help and version are no errors; all others exit 64.
+pub fn refuse(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        return ExitCode::SUCCESS;
+    }
+    if let Some(variable) = variable_of(error) {
+        eprint(&format!(
+            "the value comes from the environment variable {}",
+            variable.display()
+        ));
+    }
+    ExitCode::from(EX_USAGE)
+}
+
+/// Ends after a failure: wrong usage exits 64, everything else 1.
+pub fn fail(failure: &anyhow::Error) -> ExitCode {
+    eprint(&format!("error: {failure:#}"));
+    let is_usage = failure.chain().any(|cause| cause.is::<Usage>());
+    if is_usage {
+        ExitCode::from(EX_USAGE)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Writes a line for the person at the terminal.
+#[expect(
+    clippy::print_stderr,
+    reason = "the one place that speaks to the terminal about failure"
+)]
+pub fn eprint(line: &str) {
+    eprintln!("{line}");
+}
+
+/// Writes a line of a tool's result.
+#[expect(clippy::print_stdout, reason = "the one place that writes results")]
+pub fn print(line: &str) {
+    println!("{line}");
+}
+
+/// The environment variable that an invalid value came from, if it was not given as a flag.
+fn variable_of(error: &clap::Error) -> Option<OsString> {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let flag = argument
+        .split([' ', '='])
+        .next()?
+        .trim_start_matches('-')
+        .to_owned();
+    let given = format!("--{flag}");
+    if std::env::args()
+        .any(|argument| argument == given || argument.starts_with(&format!("{given}=")))
+    {
+        return None;
+    }
+    let command = Cli::command();
+    let mut commands = vec![&command];
+    while let Some(command) = commands.pop() {
+        let named = command
+            .get_arguments()
+            .find(|a| a.get_long() == Some(&flag));
+        if let Some(variable) = named.and_then(clap::Arg::get_env) {
+            return std::env::var_os(variable).map(|_| variable.to_owned());
+        }
+        commands.extend(command.get_subcommands());
+    }
+    None
+}
+
+fn brokers(text: &str) -> Result<String, String> {
+    let valid = |broker: &str| {
+        broker.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+        })
+    };
+    match text.split(',').find(|broker| !valid(broker.trim())) {
+        None => Ok(text.to_owned()),
+        Some(broker) => Err(format!("{broker:?} is not host:port")),
+    }
+}
+
+fn topic(text: &str) -> Result<String, String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if (1..=249).contains(&text.len()) && text.chars().all(legal) {
+        Ok(text.to_owned())
+    } else {
+        Err("a topic has 1 to 249 of A-Z a-z 0-9 . _ -".into())
+    }
+}
+
+fn database_url(text: &str) -> Result<PgConnectOptions, String> {
+    if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+        return Err("it begins with postgres://".into());
+    }
+    PgConnectOptions::from_str(text).map_err(|error| error.to_string())
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    tracing_subscriber::EnvFilter::try_new(text)
+        .map(|_| text.to_owned())
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_values_are_refused() {
+        for bad in [
+            &["millrace", "ledger", "--brokers", "nowhere"][..],
+            &["millrace", "ledger", "--topic", "a b"],
+            &["millrace", "ledger", "--lanes", "0"],
+            &["millrace", "ledger", "--database-url", "mysql://x"],
+            &["millrace", "ledger", "--admin-listen", "9465"],
+            &["millrace", "ledger", "--log", "millrace=loud"],
+            &["millrace", "nothing"],
+        ] {
+            assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_bind_beyond_loopback_must_be_meant() {
+        let admin = |address: &str, insecure_bind| Admin {
+            admin_listen: Some(address.parse().unwrap()),
+            insecure_bind,
+        };
+        assert!(admin("0.0.0.0:1", false).address(1).is_err());
+        assert!(admin("0.0.0.0:1", true).address(1).is_ok());
+        assert!(admin("127.0.0.1:1", false).address(1).is_ok());
+        assert!(admin("[::1]:1", false).address(1).is_ok());
+    }
+}

@@ -1,0 +1,157 @@
+//! `millrace ledger`.
+
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use millrace_ledger::board::{Board, Picture};
+use millrace_ledger::group::{Group, Options};
+use millrace_ledger::kafka::consumer::Settings;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::cli::{Admin, Database, Kafka, Usage};
+use crate::commands::topics::refuse_compacted;
+use crate::{admin, shutdown, telemetry};
+
+/// The admin port where none is set.
+const ADMIN_PORT: u16 = 9465;
+
+/// How often lanes are looked after.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Flags of `millrace ledger`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Run as many replicas as you like, up to one lane per partition. SIGTERM finishes the batch
+in hand and hands the partitions over at once.
+
+Example:
+  millrace ledger --brokers kafka:9092 --database-url postgres://millrace@db/millrace --lanes 2"
+)]
+pub struct Flags {
+    #[command(flatten)]
+    kafka: Kafka,
+    #[command(flatten)]
+    database: Database,
+    #[command(flatten)]
+    admin: Admin,
+    /// The consumer group; all replicas of one database share it.
+    #[arg(long, env = "MILLRACE_GROUP", default_value = "millrace-ledger")]
+    group: String,
+    /// Lanes of this replica, a thread and a database connection each [default: one per core].
+    #[arg(long, env = "MILLRACE_LANES")]
+    lanes: Option<NonZeroUsize>,
+    /// This replica's name, shown as the owner of its partitions [default: host name and process].
+    #[arg(long, env = "MILLRACE_REPLICA")]
+    replica: Option<String>,
+}
+
+/// Runs until asked to stop.
+pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
+    let address = flags.admin.address(ADMIN_PORT)?;
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let options = Options {
+        kafka: Settings {
+            brokers: flags.kafka.brokers.clone(),
+            topic: flags.kafka.topic.clone(),
+            group: flags.group,
+            properties: Kafka::properties(),
+        },
+        postgres: flags.database.database_url.clone(),
+        lanes: flags.lanes.map_or(cores, NonZeroUsize::get),
+        replica: flags.replica.unwrap_or_else(replica_name),
+    };
+    let metrics = telemetry::init_metrics()?;
+    let board = Arc::new(Board::default());
+    let group =
+        Group::start(&options, &board).map_err(|e| Usage(format!("Kafka settings: {e}")))?;
+    let stop = CancellationToken::new();
+    let readiness = readiness(Arc::clone(&board));
+    let server = admin::serve(address, metrics, readiness, stop.clone()).await?;
+    let server = tokio::task::spawn(server);
+    info!(
+        lanes = options.lanes,
+        replica = options.replica,
+        topic = options.kafka.topic,
+        "ledger"
+    );
+
+    let outcome = tokio::select! {
+        requested = shutdown::requested() => requested,
+        failure = watch(&group, &flags.kafka) => Err(failure),
+    };
+    let stopped = tokio::task::spawn_blocking(move || group.stop()).await;
+    stop.cancel();
+    server.await?.context("the admin port")?;
+    outcome?;
+    stopped??;
+    info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ends when something is wrong that waiting does not mend.
+async fn watch(group: &Group, kafka: &Kafka) -> anyhow::Error {
+    let mut policy_seen = false;
+    loop {
+        tokio::time::sleep(WATCH_INTERVAL).await;
+        if group.is_broken() {
+            return anyhow::anyhow!("a lane has ended by itself");
+        }
+        if !policy_seen {
+            match refuse_compacted(kafka).await {
+                Ok(()) => policy_seen = true,
+                Err(error) if error.is::<rdkafka::error::KafkaError>() => {
+                    warn!(%error, "cannot read the topic's settings yet");
+                }
+                Err(error) => return error,
+            }
+        }
+    }
+}
+
+fn readiness(board: Arc<Board>) -> admin::Readiness {
+    Arc::new(move || {
+        let picture = board.picture();
+        (picture.is_ready(), describe(&picture))
+    })
+}
+
+fn describe(picture: &Picture) -> Value {
+    let partitions: Vec<_> = picture
+        .partitions
+        .iter()
+        .map(|p| {
+            json!({
+                "partition": p.partition,
+                "state": p.state,
+                "detail": p.detail,
+                "position": p.position,
+                "log_start": p.log_start,
+                "log_end": p.log_end,
+                "lag_records": p.position.map(|position| (p.log_end - position).max(0)),
+                "lag_seconds": p.oldest_unapplied_at.map_or(0, |at| (p.updated_at - at).max(0) / 1_000_000),
+            })
+        })
+        .collect();
+    json!({
+        "ready": picture.is_ready(),
+        "lanes": picture.lanes,
+        "lanes_with_database": picture.lanes_with_database,
+        "partitions": partitions,
+    })
+}
+
+fn replica_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    format!(
+        "{}-{}",
+        if host.is_empty() { "replica" } else { host },
+        std::process::id()
+    )
+}

@@ -1,0 +1,28 @@
+//! One file per subcommand.
+
+use std::process::ExitCode;
+
+use crate::cli::Command;
+
+pub mod accounts;
+pub mod generate;
+pub mod import;
+pub mod ledger;
+pub mod migrate;
+pub mod project;
+pub mod topics;
+pub mod verify;
+
+/// Runs a subcommand to its end.
+pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Migrate(flags) => migrate::run(&flags).await,
+        Command::Topics(topics) => topics::run(&topics).await,
+        Command::Ledger(flags) => ledger::run(flags).await,
+        Command::Project(flags) => project::run(flags).await,
+        Command::Import(flags) => import::run(flags).await,
+        Command::Generate(flags) => generate::run(flags).await,
+        Command::Accounts(accounts) => accounts::run(&accounts).await,
+        Command::Verify(flags) => verify::run(&flags).await,
+    }
+}

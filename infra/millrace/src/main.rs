@@ -1,0 +1,44 @@
+//! `millrace`: the one binary. Each subcommand is a service or a tool that wires the crates.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`cli`] | flags and environment; wrong values exit 64 before anything happens |
+//! | [`commands`] | one file per subcommand |
+//! | [`telemetry`] | logs, and every metric with its unit and help text |
+//! | [`admin`] | `/metrics`, `/livez`, `/readyz` |
+//! | [`shutdown`] | the signals |
+
+mod admin;
+mod cli;
+mod commands;
+mod shutdown;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return cli::refuse(&error),
+    };
+    telemetry::init_logs(cli.log_format, &cli.log);
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start the runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(commands::run(cli.command)) {
+        Ok(code) => code,
+        Err(failure) => cli::fail(&failure),
+    }
+}

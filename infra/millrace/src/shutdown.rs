@@ -1,0 +1,32 @@
+//! SIGTERM and SIGINT.
+
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Waits until the process is asked to stop. A second request ends it at once: nothing is lost, for
+/// what is not committed is read again.
+pub async fn requested() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: the batch in hand is finished; a second signal ends at once");
+    std::thread::Builder::new()
+        .name("second-signal".into())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            if let Ok(runtime) = runtime {
+                runtime.block_on(async {
+                    tokio::select! {
+                        _ = terminate.recv() => {}
+                        _ = interrupt.recv() => {}
+                    }
+                });
+                std::process::exit(130);
+            }
+        })?;
+    Ok(())
+}

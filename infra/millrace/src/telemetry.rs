@@ -1,0 +1,112 @@
+//! Logs, and every metric with its unit and help text.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use millrace_ledger::observe;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::LogFormat;
+
+/// Buckets of durations, in seconds: from one COPY to a database that hangs.
+const SECONDS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
+];
+
+/// Buckets of batch sizes, in records.
+const RECORDS: [f64; 9] = [1.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0, 2500.0, 5000.0];
+
+/// How often the exporter tidies its histograms.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Log lines go to standard error; results of tools go to standard output.
+pub fn init_logs(format: LogFormat, filter: &str) {
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.with_target(false).init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+}
+
+/// Installs the Prometheus recorder and describes every metric.
+pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
+        .set_buckets_for_metric(Matcher::Full(observe::BATCH_RECORDS.into()), &RECORDS)?
+        .install_recorder()
+        .context("installing the metrics recorder")?;
+    let upkeep = handle.clone();
+    tokio::task::spawn(async move {
+        let mut turn = tokio::time::interval(UPKEEP);
+        loop {
+            turn.tick().await;
+            upkeep.run_upkeep();
+        }
+    });
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    describe_counter!(
+        observe::RECORDS,
+        Unit::Count,
+        "Records by partition and verdict."
+    );
+    describe_counter!(
+        observe::SKIPPED,
+        Unit::Count,
+        "Log offsets without a record."
+    );
+    describe_counter!(
+        observe::REJECTED,
+        Unit::Count,
+        "Rejected records by reason."
+    );
+    describe_histogram!(observe::BATCH_RECORDS, Unit::Count, "Records in a batch.");
+    describe_histogram!(
+        observe::STAGE_SECONDS,
+        Unit::Seconds,
+        "Time of each phase of a batch."
+    );
+    describe_counter!(
+        observe::FENCED,
+        Unit::Count,
+        "Batches that met another owner's position."
+    );
+    describe_counter!(
+        observe::RETRIED,
+        Unit::Count,
+        "Batches decided afresh after a conflict."
+    );
+    describe_gauge!(
+        observe::POSITION,
+        Unit::Count,
+        "The next log offset to apply."
+    );
+    describe_gauge!(
+        observe::LOG_END,
+        Unit::Count,
+        "The offset after the last committed record."
+    );
+    describe_gauge!(
+        observe::LAG_SECONDS,
+        Unit::Seconds,
+        "Age of the oldest unapplied record."
+    );
+    describe_gauge!(
+        observe::ACTIVE,
+        Unit::Count,
+        "1 for an active partition, 0 for one that waits."
+    );
+    describe_counter!(
+        observe::FOLDS_LEFT,
+        Unit::Count,
+        "Inline folds that failed and were left behind."
+    );
+    millrace_publisher::metrics::describe();
+}
