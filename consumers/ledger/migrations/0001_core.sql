@@ -262,3 +262,7 @@ grant select on all tables in schema millrace to millrace_writer;
 grant insert on ledger, refused, parked, parked_resolutions, batches to millrace_writer;
 grant insert, update on log, positions, balances, partition_status, read_model_positions to millrace_writer;
 grant insert, update, delete on account_statuses, overdraft_limits to millrace_writer;
+
+-- What follows in the same transaction is not ours.
+reset role;
+set local search_path to default;

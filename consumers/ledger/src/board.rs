@@ -1,6 +1,6 @@
 //! The board: how every partition of this process is, for readiness and for people.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::kafka::assignment::State;
@@ -12,8 +12,8 @@ use crate::store::PartitionStatus;
 #[derive(Debug, Default)]
 struct Shared {
     partitions: BTreeMap<i32, PartitionStatus>,
-    /// Whether each lane's last statement to the database went through.
-    lanes: BTreeMap<usize, bool>,
+    /// What keeps each lane from its work; empty when nothing does.
+    lanes: BTreeMap<usize, Vec<String>>,
 }
 
 /// One lane's handle on the board of its process.
@@ -40,16 +40,16 @@ pub struct Picture {
     pub partitions: Vec<PartitionStatus>,
     /// How many lanes there are.
     pub lanes: usize,
-    /// How many of them reach the database.
-    pub lanes_with_database: usize,
+    /// What keeps lanes from their work, each thing once.
+    pub problems: Vec<String>,
 }
 
 impl Picture {
-    /// Whether this process does what it should: it reaches the database, and every partition that
-    /// it owns is active.
+    /// Whether this process does what it should: it reaches Kafka and the database, and every
+    /// partition that it owns is active.
     pub fn is_ready(&self) -> bool {
         self.lanes > 0
-            && self.lanes == self.lanes_with_database
+            && self.problems.is_empty()
             && self
                 .partitions
                 .iter()
@@ -60,7 +60,7 @@ impl Picture {
 impl Board {
     /// The handle of another lane on the same board.
     pub fn lane(&self, lane: usize) -> Self {
-        self.with(|shared| shared.lanes.insert(lane, false));
+        self.with(|shared| shared.lanes.insert(lane, vec!["starting".into()]));
         Self {
             shared: Arc::clone(&self.shared),
             lane,
@@ -70,10 +70,13 @@ impl Board {
 
     /// How things are now.
     pub fn picture(&self) -> Picture {
-        self.with(|shared| Picture {
-            partitions: shared.partitions.values().cloned().collect(),
-            lanes: shared.lanes.len(),
-            lanes_with_database: shared.lanes.values().filter(|reached| **reached).count(),
+        self.with(|shared| {
+            let problems: BTreeSet<_> = shared.lanes.values().flatten().cloned().collect();
+            Picture {
+                partitions: shared.partitions.values().cloned().collect(),
+                lanes: shared.lanes.len(),
+                problems: problems.into_iter().collect(),
+            }
         })
     }
 
@@ -130,10 +133,10 @@ impl Board {
     }
 
     /// Shows the lane's partitions to everybody.
-    pub(crate) fn publish(&mut self, statuses: Vec<PartitionStatus>, database_reached: bool) {
+    pub(crate) fn publish(&mut self, statuses: Vec<PartitionStatus>, problems: &[String]) {
         let lane = self.lane;
         self.with(|shared| {
-            shared.lanes.insert(lane, database_reached);
+            shared.lanes.insert(lane, problems.to_vec());
             for status in statuses {
                 shared.partitions.insert(status.partition, status);
             }

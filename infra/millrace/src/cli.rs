@@ -194,13 +194,28 @@ pub fn refuse(error: &clap::Error) -> ExitCode {
 
 /// Ends after a failure: wrong usage exits 64, everything else 1.
 pub fn fail(failure: &anyhow::Error) -> ExitCode {
-    eprint(&format!("error: {failure:#}"));
+    eprint(&format!("error: {}", chain_of(failure)));
     let is_usage = failure.chain().any(|cause| cause.is::<Usage>());
     if is_usage {
         ExitCode::from(EX_USAGE)
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// The failure and its causes, each said once: many libraries repeat their cause in their own text.
+fn chain_of(failure: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in failure.chain().map(ToString::to_string) {
+        if text.contains(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
 }
 
 /// Writes a line for the person at the terminal.

@@ -1,5 +1,6 @@
 //! Logs, and every metric with its unit and help text.
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -23,8 +24,11 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Log lines go to standard error; results of tools go to standard output.
 pub fn init_logs(format: LogFormat, filter: &str) {
+    // Notices of the server, such as "already exists, skipping", are not news.
+    let filter = EnvFilter::new(format!("sqlx::postgres::notice=warn,{filter}"));
     let lines = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => lines.with_target(false).init(),

@@ -6,6 +6,7 @@
 //! heartbeats from librdkafka's own thread.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -89,6 +90,10 @@ impl Settings {
 struct Mailbox {
     events: Mutex<VecDeque<Event>>,
     bounds: Mutex<HashMap<i32, Bounds>>,
+    /// Whether the last statistics showed a broker that is connected.
+    broker_up: AtomicBool,
+    /// Whether the last thing said of the topic was that it is not there.
+    topic_missing: AtomicBool,
 }
 
 struct Context {
@@ -98,6 +103,11 @@ struct Context {
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
+        let up = statistics
+            .brokers
+            .values()
+            .any(|b| b.nodeid >= 0 && b.state == "UP");
+        self.mailbox.broker_up.store(up, Ordering::Relaxed);
         let Some(topic) = statistics.topics.get(&self.topic) else {
             return;
         };
@@ -197,6 +207,7 @@ impl KafkaLog {
             .pop_front()?;
         match &event {
             Event::Assigned(partitions) => {
+                self.mailbox.topic_missing.store(false, Ordering::Relaxed);
                 self.reading
                     .extend(partitions.iter().map(|p| (*p, Reading::Pending)));
             }
@@ -210,7 +221,7 @@ impl KafkaLog {
         Some(event)
     }
 
-    fn on_error(&self, error: &KafkaError, intake: &mut Intake) -> Option<Event> {
+    fn on_error(&self, error: &KafkaError, intake: &mut Intake) {
         match error {
             KafkaError::PartitionEOF(partition) => intake.push_end(*partition),
             KafkaError::MessageConsumption(
@@ -225,9 +236,11 @@ impl KafkaLog {
                 let running = self.reading.iter().filter(|(_, r)| **r == Reading::Running);
                 events.extend(running.map(|(partition, _)| Event::OutOfRange(*partition)));
             }
+            KafkaError::MessageConsumption(
+                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic,
+            ) => self.mailbox.topic_missing.store(true, Ordering::Relaxed),
             error => debug!(%error, "the broker answers with an error"),
         }
-        None
     }
 
     fn list(&self, partitions: impl IntoIterator<Item = (i32, Offset)>) -> TopicPartitionList {
@@ -278,9 +291,7 @@ impl Log for KafkaLog {
                         .flat_map(Headers::iter)
                         .map(|header| (header.key, header.value)),
                 }),
-                Some(Err(error)) => {
-                    self.on_error(&error, intake);
-                }
+                Some(Err(error)) => self.on_error(&error, intake),
             }
             wait = Duration::ZERO;
         }
@@ -319,6 +330,14 @@ impl Log for KafkaLog {
             .unwrap_or_else(PoisonError::into_inner);
         seen.insert(partition, bounds);
         Ok(bounds)
+    }
+
+    fn problem(&self) -> Option<Error> {
+        if !self.mailbox.broker_up.load(Ordering::Relaxed) {
+            return Some(Error::Unavailable("no Kafka broker is connected".into()));
+        }
+        let missing = self.mailbox.topic_missing.load(Ordering::Relaxed);
+        missing.then(|| Error::TopicMissing(self.topic.clone()))
     }
 
     fn last_bounds(&self, partition: i32) -> Option<Bounds> {

@@ -62,6 +62,9 @@ pub trait Log {
     /// Asks for a partition's bounds.
     async fn bounds(&mut self, partition: i32) -> Result<Bounds, Error>;
 
+    /// What keeps the log from being read at all, if anything does. No request.
+    fn problem(&self) -> Option<Error>;
+
     /// The bounds that the last fetch showed, without a request.
     fn last_bounds(&self, partition: i32) -> Option<Bounds>;
 

@@ -61,6 +61,8 @@ pub struct Lane<L, S, C> {
     last_tick: Duration,
     /// When the log last had nothing at all to hand out.
     idle_since: Option<Duration>,
+    /// What keeps this lane from its work.
+    problems: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -107,6 +109,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             backoff: Backoff::default(),
             last_tick: Duration::ZERO,
             idle_since: None,
+            problems: Vec::new(),
         }
     }
 
@@ -160,6 +163,8 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
     fn on_event(&mut self, event: Event) {
         self.memory.clear();
         match event {
+            // The group has changed, and nothing of it concerns this lane.
+            Event::Assigned(partitions) if partitions.is_empty() => {}
             Event::Assigned(partitions) => {
                 info!(?partitions, "partitions assigned");
                 self.assignment.assign(&partitions);
@@ -476,10 +481,28 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             observe::partition(status, now);
         }
         let written = self.store.publish_status(&statuses).await;
-        if let Err(failure) = &written {
-            debug!(error = %failure, "cannot write the partitions' status");
+        let problems = [
+            self.log.problem().map(|problem| problem.to_string()),
+            written
+                .err()
+                .map(|problem| format!("the database: {problem}")),
+        ];
+        self.note_problems(problems.into_iter().flatten().collect());
+        self.board.publish(statuses, &self.problems);
+    }
+
+    /// Says once what has begun to keep this lane from its work, and once that it is over.
+    fn note_problems(&mut self, problems: Vec<String>) {
+        for problem in problems
+            .iter()
+            .filter(|problem| !self.problems.contains(problem))
+        {
+            warn!(problem, "waiting");
         }
-        self.board.publish(statuses, written.is_ok());
+        if problems.is_empty() && !self.problems.is_empty() {
+            info!("going on: Kafka and the database are there");
+        }
+        self.problems = problems;
     }
 }
 

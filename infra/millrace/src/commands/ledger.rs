@@ -141,7 +141,7 @@ fn describe(picture: &Picture) -> Value {
     json!({
         "ready": picture.is_ready(),
         "lanes": picture.lanes,
-        "lanes_with_database": picture.lanes_with_database,
+        "problems": picture.problems,
         "partitions": partitions,
     })
 }
