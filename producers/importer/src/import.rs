@@ -64,6 +64,7 @@ impl Import {
             destination,
             confirmations: Arc::new(Confirmations::default()),
             meter: &self.meter,
+            unit: self.unit,
             handed_in: 0,
             refused: 0,
             failed: 0,
@@ -75,7 +76,7 @@ impl Import {
             end = work.pump(self.source, stop) => end,
             never = progress::show(self.progress, &self.meter) => match never {},
         };
-        work.summary(end, self.unit, start)
+        work.summary(end, start)
     }
 }
 
@@ -91,6 +92,7 @@ struct Work<'a> {
     destination: Destination<'a>,
     confirmations: Arc<Confirmations>,
     meter: &'a Meter,
+    unit: &'static str,
     /// Rows that the publisher took; in a dry run, good rows.
     handed_in: u64,
     refused: u64,
@@ -200,6 +202,7 @@ impl Work<'_> {
 
     fn fail(&mut self, failure: &Failure) -> Result<(), End> {
         self.failed += 1;
+        let unit = self.unit;
         let (line, detail) = (failure.line, failure.detail());
         let row = RefusedRow {
             line,
@@ -209,7 +212,7 @@ impl Work<'_> {
         self.write_down(row, "")?;
         if failure.stops() {
             return Err(End::Broken(format!(
-                "line {line} was not acknowledged: {detail}"
+                "{unit} {line} was not acknowledged: {detail}"
             )));
         }
         Ok(())
@@ -223,7 +226,7 @@ impl Work<'_> {
         written.map_err(|error| unwritable(self.refused_file.path(), &error))
     }
 
-    fn summary(self, mut end: End, unit: &'static str, start: Instant) -> Summary {
+    fn summary(self, mut end: End, start: Instant) -> Summary {
         let dry_run = matches!(self.destination, Destination::DryRun);
         let acknowledged = match self.destination {
             Destination::DryRun => self.handed_in,
@@ -243,7 +246,7 @@ impl Work<'_> {
             refused_file,
             end,
             dry_run,
-            unit,
+            unit: self.unit,
             elapsed: start.elapsed(),
         }
     }

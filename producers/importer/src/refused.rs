@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use millrace_rules::Reason;
 use millrace_schemas::Invalid;
 
+/// The longest detail: what a person can read.
+const DETAIL_CHARS_MAX: usize = 300;
+
 /// Why a row was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
@@ -16,7 +19,7 @@ pub enum Why {
     Quote,
     /// Not UTF-8.
     Encoding,
-    /// Another line end than the mapping says.
+    /// Another line end than the mapping says, or none where one is required.
     LineEnd,
     /// Longer than any row that can be a transaction.
     TooLong,
@@ -59,7 +62,11 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(why: Why, detail: impl Into<String>) -> Self {
-        let detail = detail.into();
+        let mut detail = detail.into();
+        // A refused value may be as large as a row: its beginning is enough to recognise it.
+        if let Some((end, _)) = detail.char_indices().nth(DETAIL_CHARS_MAX) {
+            detail.truncate(end);
+        }
         Self { why, detail }
     }
 }

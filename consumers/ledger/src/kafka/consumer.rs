@@ -41,8 +41,8 @@ const DEFAULT_PROPERTIES: [(&str, &str); 6] = [
     ("client.id", "millrace-ledger"),
     ("fetch.wait.max.ms", "100"),
     // Prefetch enough for several batches, and little enough to stay small: per lane.
-    ("queued.min.messages", "50000"),
-    ("queued.max.messages.kbytes", "16384"),
+    ("queued.min.messages", "20000"),
+    ("queued.max.messages.kbytes", "8192"),
     // The default of one second lets a full queue run dry.
     ("fetch.queue.backoff.ms", "10"),
     ("socket.keepalive.enable", "true"),
@@ -139,7 +139,16 @@ impl ConsumerContext for Context {
     ) {
         let partitions: Vec<_> = list.elements().iter().map(|e| e.partition()).collect();
         let event = match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Event::Assigned(partitions),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                // The loop completes an assignment that has partitions; one that has none must be
+                // completed too, or this member stands still and the whole group with it.
+                if partitions.is_empty()
+                    && let Err(error) = consumer.incremental_assign(list)
+                {
+                    warn!(%error, "cannot complete an empty assignment");
+                }
+                Event::Assigned(partitions)
+            }
             _ => {
                 if let Err(error) = consumer.incremental_unassign(list) {
                     warn!(%error, "cannot give partitions back");

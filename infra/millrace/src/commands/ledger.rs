@@ -24,6 +24,9 @@ const ADMIN_PORT: u16 = 9465;
 /// How often lanes are looked after.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How long lanes may take to finish their batches and leave the group.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Flags of `millrace ledger`.
 #[derive(Debug, Args)]
 #[command(
@@ -85,11 +88,20 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         requested = shutdown::requested() => requested,
         failure = watch(&group, &flags.kafka) => Err(failure),
     };
-    let stopped = tokio::task::spawn_blocking(move || group.stop()).await;
+    let stopped = tokio::task::spawn_blocking(move || group.stop());
+    let stopped = tokio::time::timeout(DRAIN_TIMEOUT, stopped).await;
     stop.cancel();
-    server.await?.context("the admin port")?;
     outcome?;
+    let Ok(stopped) = stopped else {
+        // Nothing is lost: what is not committed is read again by the next owner.
+        warn!(
+            seconds = DRAIN_TIMEOUT.as_secs(),
+            "the lanes have not left in time: ending without them"
+        );
+        std::process::exit(1);
+    };
     stopped??;
+    server.await?.context("the admin port")?;
     info!("stopped");
     Ok(ExitCode::SUCCESS)
 }

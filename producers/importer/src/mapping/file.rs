@@ -38,6 +38,8 @@ pub(crate) struct FileTable {
     /// One ASCII character, or nothing where quotes are ordinary characters.
     pub(crate) quote: String,
     pub(crate) line_end: LineEnd,
+    /// Without its line end the last line may be cut off, in the middle of an amount even.
+    pub(crate) final_line_end: FinalLineEnd,
     /// Whether the first line names the columns.
     pub(crate) header: bool,
     /// The columns, where there is no header; with a header it must be the same.
@@ -52,6 +54,15 @@ pub(crate) enum LineEnd {
     Lf,
     /// Either, line by line.
     Any,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FinalLineEnd {
+    /// A last line without is a row like any other.
+    Optional,
+    /// A last line without is refused.
+    Required,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -155,6 +166,7 @@ impl Default for FileTable {
             delimiter: ",".into(),
             quote: "\"".into(),
             line_end: LineEnd::Any,
+            final_line_end: FinalLineEnd::Optional,
             header: true,
             columns: Vec::new(),
             encoding: Encoding::Utf8,

@@ -13,7 +13,7 @@ use memchr::memchr;
 
 use super::lines::{Ahead, Lines, ROW_BYTES_MAX, without_line_end};
 use super::{Broken, RAW_SHOWN_BYTES};
-use crate::mapping::file::{FileTable, LineEnd};
+use crate::mapping::file::{FileTable, FinalLineEnd, LineEnd};
 use crate::refused::{Refusal, Why};
 
 /// How the file is written.
@@ -22,6 +22,7 @@ pub(crate) struct Dialect {
     delimiter: u8,
     quote: Option<u8>,
     line_end: LineEnd,
+    final_line_end: FinalLineEnd,
 }
 
 /// The rows of a file.
@@ -78,6 +79,7 @@ impl Dialect {
             delimiter,
             quote,
             line_end: file.line_end,
+            final_line_end: file.final_line_end,
         })
     }
 }
@@ -311,13 +313,19 @@ impl Splitter {
     }
 
     fn check_line_end(&self, row: &[u8]) -> Result<(), Refusal> {
-        let is_crlf = row.ends_with(b"\r\n");
-        // The last line of a file may do without.
-        let is_lf = !is_crlf && row.ends_with(b"\n");
-        let detail = match self.dialect.line_end {
-            LineEnd::Crlf if is_lf => "the line ends with LF, by the mapping lines end with CRLF",
-            LineEnd::Lf if is_crlf => "the line ends with CRLF, by the mapping lines end with LF",
-            LineEnd::Crlf | LineEnd::Lf | LineEnd::Any => return Ok(()),
+        let found = match row {
+            [.., b'\r', b'\n'] => LineEnd::Crlf,
+            [.., b'\n'] => LineEnd::Lf,
+            // Only the last line of a file.
+            _ => LineEnd::Any,
+        };
+        let detail = match (self.dialect.line_end, found) {
+            (LineEnd::Crlf, LineEnd::Lf) => "the line ends with LF, by the mapping with CRLF",
+            (LineEnd::Lf, LineEnd::Crlf) => "the line ends with CRLF, by the mapping with LF",
+            (_, LineEnd::Any) if self.dialect.final_line_end == FinalLineEnd::Required => {
+                "the file ends before the line does"
+            }
+            _ => return Ok(()),
         };
         Err(Refusal::new(Why::LineEnd, detail))
     }
@@ -355,6 +363,7 @@ mod tests {
             delimiter: b';',
             quote: Some(b'"'),
             line_end,
+            final_line_end: FinalLineEnd::Optional,
         }
     }
 
@@ -501,6 +510,25 @@ mod tests {
                 (5, None)
             ]
         );
+    }
+
+    #[test]
+    fn a_last_line_without_its_end_may_be_cut_off() {
+        let required = Dialect {
+            final_line_end: FinalLineEnd::Required,
+            ..dialect(LineEnd::Any)
+        };
+        for (text, last) in [
+            ("a;b\nc;d\n", good(&["c", "d"])),
+            ("a;b\nc;d\r\n", good(&["c", "d"])),
+            ("a;b\nc;d", Err(Why::LineEnd)),
+            ("a;b\nc;d\r", Err(Why::LineEnd)),
+            ("a;b\nc;\"d\"", Err(Why::LineEnd)),
+            ("a;b\nc", Err(Why::LineEnd)),
+        ] {
+            let rows = all(text.as_bytes(), required, 2);
+            assert_eq!(rows, [(1, good(&["a", "b"])), (2, last)], "{text:?}");
+        }
     }
 
     #[test]

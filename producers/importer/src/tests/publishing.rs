@@ -68,6 +68,24 @@ async fn a_stop_waits_for_what_was_handed_in() {
 }
 
 #[tokio::test]
+async fn a_stop_on_the_way_loses_no_answer() {
+    let setup = Setup::new();
+    let publisher = publisher(&[("test.mock.broker.rtt", "100")]).await;
+    let input = setup.write("in.csv", csv(20_000));
+    let import = prepare(&setup.csv_options(&input)).unwrap();
+    let stop = async {
+        while publisher.totals().acknowledged == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let summary = import.run(Destination::Topic(&publisher), stop).await;
+    assert_eq!(summary.end, End::Stopped, "{summary}");
+    assert!((1..20_000).contains(&summary.rows), "{summary}");
+    assert_eq!(summary.rows, summary.acknowledged);
+    assert_eq!(summary.acknowledged, publisher.totals().acknowledged);
+}
+
+#[tokio::test]
 async fn a_row_that_kafka_does_not_take_is_named_and_the_others_go_on() {
     let setup = Setup::new();
     let map = format!("{MAP}metadata = {{ text = \"{{text}}\" }}\n");

@@ -1,0 +1,38 @@
+//! The binary against a real Kafka and a real Postgres, as separate processes.
+//!
+//! `infra/test.sh` starts the servers and says where they are. Every test has a topic, a consumer group
+//! and a database of its own; those that take servers down start their own. The oracle is always the
+//! same: the topic, read independently, says what the ledger must hold.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`place`] | a topic, a group and a database for one test |
+//! | [`process`] | `millrace` as a process: tools that end, replicas that serve |
+//! | [`servers`] | where the servers are; servers that a test may take down |
+//! | [`records`] | transactions and raw records to publish |
+//! | [`log`] | the topic, read without Millrace's consumer |
+//! | [`oracle`] | what the database must hold |
+//! | the others | the tests, by what they show |
+#![expect(
+    clippy::unwrap_used,
+    reason = "what a test cannot set up fails the test"
+)]
+
+mod log;
+mod oracle;
+mod place;
+mod process;
+mod records;
+mod servers;
+
+//mod berka;
+//mod command_line;
+//mod crashes;
+//mod database_refused;
+mod ids;
+//mod independent_client;
+//mod outages;
+mod poison;
+//mod policies;
+//mod stops;
+//mod tampering;
