@@ -31,9 +31,6 @@ pub const LOG_END: &str = "millrace_ledger_log_end_offset";
 pub const LAG_SECONDS: &str = "millrace_ledger_lag_seconds";
 /// Gauge: 1 for an active partition, 0 for one that waits; label `partition`.
 pub const ACTIVE: &str = "millrace_ledger_partition_active";
-/// Counter of inline read models that were left behind by a failing fold; label `model`.
-pub const FOLDS_LEFT: &str = "millrace_ledger_folds_left_total";
-
 /// Times the phases of one batch.
 pub(crate) struct Stage(Duration);
 

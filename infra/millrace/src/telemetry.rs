@@ -107,10 +107,6 @@ fn describe() {
         Unit::Count,
         "1 for an active partition, 0 for one that waits."
     );
-    describe_counter!(
-        observe::FOLDS_LEFT,
-        Unit::Count,
-        "Inline folds that failed and were left behind."
-    );
     millrace_publisher::metrics::describe();
+    millrace_readmodels::telemetry::describe();
 }

@@ -6,14 +6,14 @@
 
 use std::time::Duration;
 
-use millrace_readmodels::{Mode, Model};
+use millrace_readmodels::{INLINE_GAP_MAX, Mode, Model, record_failure};
 use millrace_rules::{Currency, Limit, Status};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::kafka::log::Topic;
-use crate::observe;
 use crate::pipeline::plan::{Delta, Outcome};
 use crate::store::copy::{COPY_LEDGER, COPY_PARKED, COPY_REFUSED, Rows};
 use crate::store::error::{During, Error};
@@ -27,9 +27,6 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a lane waits for another owner's lock before it goes back to polling.
 const LOCK_TIMEOUT: &str = "5s";
-
-/// An inline read model that is further behind than this many `seq` is left to the background.
-const INLINE_GAP_MAX: i64 = 50_000;
 
 /// One connection, opened when it is needed.
 pub struct Postgres {
@@ -604,18 +601,20 @@ async fn fold_inline(connection: &mut PgConnection, advances: &[Advance]) -> Res
         sqlx::raw_sql("savepoint fold")
             .execute(&mut *connection)
             .await?;
-        let folded =
-            millrace_readmodels::fold_inline(connection, model, &ends, INLINE_GAP_MAX).await;
-        let Err(failure) = folded else {
-            sqlx::raw_sql("release savepoint fold")
-                .execute(&mut *connection)
-                .await?;
-            continue;
-        };
-        sqlx::raw_sql("rollback to savepoint fold")
-            .execute(&mut *connection)
-            .await?;
-        leave_behind(connection, model, &ends, &failure.to_string()).await?;
+        match millrace_readmodels::fold_inline(connection, model, &ends, INLINE_GAP_MAX).await {
+            Ok(_) => {
+                sqlx::raw_sql("release savepoint fold")
+                    .execute(&mut *connection)
+                    .await?;
+            }
+            Err(millrace_readmodels::Error::Unavailable(error)) => return Err(error.into()),
+            Err(millrace_readmodels::Error::Broken(failure)) => {
+                sqlx::raw_sql("rollback to savepoint fold")
+                    .execute(&mut *connection)
+                    .await?;
+                leave_behind(connection, model, &ends, &failure).await?;
+            }
+        }
     }
     Ok(())
 }
@@ -626,14 +625,16 @@ async fn leave_behind(
     ends: &[(i32, i64)],
     failure: &str,
 ) -> Result<(), Error> {
-    metrics::counter!(observe::FOLDS_LEFT, "model" => model.name).increment(1);
-    tracing::warn!(
-        model = model.name,
-        error = failure,
-        "the read model is left behind"
-    );
     for (partition, _) in ends {
-        millrace_readmodels::record_failure(&mut *connection, model, *partition, failure).await?;
+        let news = record_failure(&mut *connection, model, *partition, failure).await?;
+        if news {
+            warn!(
+                model = model.name,
+                partition,
+                error = failure,
+                "the read model is left behind"
+            );
+        }
     }
     Ok(())
 }

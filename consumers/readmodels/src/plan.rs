@@ -1,0 +1,193 @@
+//! Which partitions of which model a background worker folds next, and when: pure.
+//!
+//! One fold takes partitions of one model together. What makes folding cheap is a long sorted run,
+//! whether it comes from one partition or from twelve.
+
+use crate::inline::INLINE_GAP_MAX;
+use crate::model::{Mode, Model};
+use crate::positions::Lag;
+
+/// One fold takes at most this many `seq`: a few seconds of work; longer runs are hardly cheaper.
+pub(crate) const FOLD_SEQS_MAX: i64 = 300_000;
+
+/// A background model is left alone for this long after a fold, unless a whole run waits: it is never
+/// much staler than this, and a trickle costs one small fold a second.
+const BACKGROUND_PACE_S: f64 = 1.0;
+
+/// An inline model whose partition is behind and has not moved for this long is not being served by
+/// its lane.
+const INLINE_GRACE_S: f64 = 2.0;
+
+/// Partitions of a model to be folded together.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) model: &'static Model,
+    pub(crate) partitions: Vec<i32>,
+    /// How much there is to fold, more than one fold takes if need be.
+    pub(crate) seqs: i64,
+    /// Whether it failed the last time.
+    pub(crate) is_retry: bool,
+}
+
+/// What there is to do now, the most first. A worker takes the first claim that nobody else has.
+pub(crate) fn claims(models: &'static [Model], lags: &[Lag]) -> Vec<Claim> {
+    let mut claims = Vec::new();
+    for model in models {
+        let behind = lags
+            .iter()
+            .filter(|lag| lag.model == model.name && lag.seqs() > 0);
+        let (failed, healthy): (Vec<&Lag>, Vec<_>) = behind.partition(|lag| lag.error.is_some());
+        claims.extend(runs(model, wanted(model.mode, healthy)));
+        // Each alone, so that it takes nobody with it.
+        claims.extend(failed.into_iter().filter(|lag| lag.retry_due).map(|lag| {
+            let mut claim = Claim::new(model, lag);
+            claim.is_retry = true;
+            claim
+        }));
+    }
+    claims.sort_by_key(|claim| std::cmp::Reverse(claim.seqs));
+    claims
+}
+
+/// Those of the partitions that lag behind whose time has come.
+fn wanted(mode: Mode, mut behind: Vec<&Lag>) -> Vec<&Lag> {
+    match mode {
+        Mode::Inline => {
+            behind.retain(|lag| lag.seqs() > INLINE_GAP_MAX || lag.idle_s >= INLINE_GRACE_S);
+        }
+        Mode::Background => {
+            let seqs: i64 = behind.iter().map(|lag| lag.seqs()).sum();
+            let is_due = |lag: &&Lag| lag.idle_s >= BACKGROUND_PACE_S;
+            if seqs < FOLD_SEQS_MAX && !behind.iter().any(is_due) {
+                behind.clear();
+            }
+        }
+    }
+    behind
+}
+
+/// Packs partitions into runs of about [`FOLD_SEQS_MAX`], the largest first.
+fn runs(model: &'static Model, mut behind: Vec<&Lag>) -> Vec<Claim> {
+    behind.sort_by_key(|lag| (std::cmp::Reverse(lag.seqs()), lag.partition));
+    let mut runs: Vec<Claim> = Vec::new();
+    for lag in behind {
+        match runs.last_mut() {
+            Some(run) if run.seqs + lag.seqs() <= FOLD_SEQS_MAX => {
+                run.partitions.push(lag.partition);
+                run.seqs += lag.seqs();
+            }
+            _ => runs.push(Claim::new(model, lag)),
+        }
+    }
+    runs
+}
+
+impl Claim {
+    fn new(model: &'static Model, lag: &Lag) -> Self {
+        Self {
+            model,
+            partitions: vec![lag.partition],
+            seqs: lag.seqs(),
+            is_retry: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::all;
+
+    fn lag(model: &str, partition: i32, seqs: i64, idle_s: f64) -> Lag {
+        Lag {
+            model: model.into(),
+            partition,
+            seq: 7,
+            next_seq: 7 + seqs,
+            idle_s,
+            is_new: false,
+            error: None,
+            retry_due: true,
+        }
+    }
+
+    fn plan(lags: &[Lag]) -> Vec<(&'static str, Vec<i32>)> {
+        claims(all(), lags)
+            .into_iter()
+            .map(|claim| (claim.model.name, claim.partitions))
+            .collect()
+    }
+
+    #[test]
+    fn background_models_wait_for_their_pace_or_a_whole_run() {
+        for (seqs, idle_s, due) in [
+            (0, 60.0, false),
+            (1, 0.9, false),
+            (1, 1.0, true),
+            (FOLD_SEQS_MAX - 1, 0.0, false),
+            (FOLD_SEQS_MAX, 0.0, true),
+        ] {
+            let found = plan(&[lag("flows", 0, seqs, idle_s)]);
+            assert_eq!(!found.is_empty(), due, "{seqs} {idle_s}");
+        }
+    }
+
+    #[test]
+    fn inline_models_are_left_to_their_lanes() {
+        for (seqs, idle_s, due) in [
+            (0, 60.0, false),
+            (INLINE_GAP_MAX, 1.9, false),
+            (INLINE_GAP_MAX + 1, 0.0, true),
+            (1, 2.0, true),
+        ] {
+            let found = plan(&[lag("daily_totals", 0, seqs, idle_s)]);
+            assert_eq!(!found.is_empty(), due, "{seqs} {idle_s}");
+        }
+    }
+
+    #[test]
+    fn when_one_partition_is_due_the_others_ride_along() {
+        let lags = [
+            lag("flows", 0, 5, 0.1),
+            lag("flows", 1, 6, 1.5),
+            lag("flows", 2, 0, 9.0),
+            lag("account_days", 0, 5, 0.1),
+            lag("unknown", 0, 5, 9.0),
+        ];
+        assert_eq!(plan(&lags), [("flows", vec![1, 0])]);
+    }
+
+    #[test]
+    fn runs_are_packed_and_the_largest_come_first() {
+        let lags = [
+            lag("account_days", 0, 10, 2.0),
+            lag("flows", 0, 200_000, 2.0),
+            lag("flows", 1, 1_000_000, 2.0),
+            lag("flows", 2, 150_000, 2.0),
+            lag("flows", 3, 100_000, 2.0),
+        ];
+        let expected = [
+            ("flows", vec![1]),
+            ("flows", vec![2, 3]),
+            ("flows", vec![0]),
+            ("account_days", vec![0]),
+        ];
+        assert_eq!(plan(&lags), expected);
+    }
+
+    #[test]
+    fn a_partition_that_failed_is_tried_alone_when_its_time_has_come() {
+        let failed = |partition, retry_due| Lag {
+            error: Some("no such column".into()),
+            retry_due,
+            ..lag("flows", partition, 100, 9.0)
+        };
+        let lags = [
+            failed(0, true),
+            failed(1, false),
+            lag("flows", 2, 5, 1.0),
+            lag("flows", 3, 5, 1.0),
+        ];
+        assert_eq!(plan(&lags), [("flows", vec![0]), ("flows", vec![2, 3])]);
+    }
+}
