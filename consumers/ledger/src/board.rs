@@ -59,6 +59,7 @@ impl Picture {
 
 impl Board {
     /// The handle of another lane on the same board.
+    #[must_use]
     pub fn lane(&self, lane: usize) -> Self {
         self.with(|shared| shared.lanes.insert(lane, vec!["starting".into()]));
         Self {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -11,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::Value;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Whether the service does what it should, and the detail as JSON.
@@ -22,26 +24,42 @@ struct Parts {
     readiness: Readiness,
 }
 
+/// How often the exporter tidies its histograms.
+const UPKEEP: Duration = Duration::from_secs(5);
+
 /// Binds the port and serves until `stop`. The address is logged, for port 0 picks a free one.
 pub async fn serve(
     address: SocketAddr,
     metrics: PrometheusHandle,
     readiness: Readiness,
     stop: CancellationToken,
-) -> anyhow::Result<impl Future<Output = std::io::Result<()>>> {
+) -> anyhow::Result<JoinSet<()>> {
     let listener = tokio::net::TcpListener::bind(address)
         .await
         .with_context(|| format!("binding the admin port {address}"))?;
     let bound = listener.local_addr()?;
     tracing::info!("admin port: http://{bound}/metrics, /livez and /readyz");
+    let upkeep = metrics.clone();
     let router = Router::new()
         .route("/metrics", get(show_metrics))
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(show_readiness))
         .with_state(Parts { metrics, readiness });
-    Ok(axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .into_future())
+    let mut tasks = JoinSet::new();
+    let stopped = stop.clone();
+    tasks.spawn(async move {
+        let mut turn = tokio::time::interval(UPKEEP);
+        while stopped.run_until_cancelled(turn.tick()).await.is_some() {
+            upkeep.run_upkeep();
+        }
+    });
+    tasks.spawn(async move {
+        let server = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+        if let Err(error) = server.await {
+            tracing::error!(%error, "the admin port");
+        }
+    });
+    Ok(tasks)
 }
 
 async fn show_metrics(State(parts): State<Parts>) -> Response {

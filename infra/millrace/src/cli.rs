@@ -40,7 +40,7 @@ pub struct Cli {
         default_value = "text"
     )]
     pub log_format: LogFormat,
-    /// Which log lines are written, as in RUST_LOG: info, debug, millrace_ledger=debug,info.
+    /// Which log lines are written, as in `RUST_LOG`: info, debug, `millrace_ledger=debug,info`.
     #[arg(long, global = true, env = "MILLRACE_LOG", default_value = "info", value_parser = log_filter)]
     pub log: String,
     #[command(subcommand)]
@@ -195,7 +195,9 @@ pub fn refuse(error: &clap::Error) -> ExitCode {
 /// Ends after a failure: wrong usage exits 64, everything else 1.
 pub fn fail(failure: &anyhow::Error) -> ExitCode {
     eprint(&format!("error: {}", chain_of(failure)));
-    let is_usage = failure.chain().any(|cause| cause.is::<Usage>());
+    let is_usage = failure
+        .chain()
+        .any(<(dyn std::error::Error + 'static)>::is::<Usage>);
     if is_usage {
         ExitCode::from(EX_USAGE)
     } else {

@@ -1,7 +1,6 @@
 //! Logs, and every metric with its unit and help text.
 
 use std::io::IsTerminal as _;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
@@ -18,9 +17,6 @@ const SECONDS: [f64; 14] = [
 
 /// Buckets of batch sizes, in records.
 const RECORDS: [f64; 9] = [1.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0, 2500.0, 5000.0];
-
-/// How often the exporter tidies its histograms.
-const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Log lines go to standard error; results of tools go to standard output.
 pub fn init_logs(format: LogFormat, filter: &str) {
@@ -43,14 +39,6 @@ pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
         .set_buckets_for_metric(Matcher::Full(observe::BATCH_RECORDS.into()), &RECORDS)?
         .install_recorder()
         .context("installing the metrics recorder")?;
-    let upkeep = handle.clone();
-    tokio::task::spawn(async move {
-        let mut turn = tokio::time::interval(UPKEEP);
-        loop {
-            turn.tick().await;
-            upkeep.run_upkeep();
-        }
-    });
     describe();
     Ok(handle)
 }

@@ -15,6 +15,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{Offset, Statistics, TopicPartitionList};
 use tracing::{debug, warn};
@@ -137,24 +138,25 @@ impl ConsumerContext for Context {
         code: RDKafkaRespErr,
         list: &mut TopicPartitionList,
     ) {
-        let partitions: Vec<_> = list.elements().iter().map(|e| e.partition()).collect();
-        let event = match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                // The loop completes an assignment that has partitions; one that has none must be
-                // completed too, or this member stands still and the whole group with it.
-                if partitions.is_empty()
-                    && let Err(error) = consumer.incremental_assign(list)
-                {
-                    warn!(%error, "cannot complete an empty assignment");
-                }
-                Event::Assigned(partitions)
+        let elements = list.elements();
+        let partitions: Vec<_> = elements
+            .iter()
+            .map(TopicPartitionListElem::partition)
+            .collect();
+        let event = if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            // The loop completes an assignment that has partitions; one that has none must be
+            // completed too, or this member stands still and the whole group with it.
+            if partitions.is_empty()
+                && let Err(error) = consumer.incremental_assign(list)
+            {
+                warn!(%error, "cannot complete an empty assignment");
             }
-            _ => {
-                if let Err(error) = consumer.incremental_unassign(list) {
-                    warn!(%error, "cannot give partitions back");
-                }
-                Event::Revoked(partitions)
+            Event::Assigned(partitions)
+        } else {
+            if let Err(error) = consumer.incremental_unassign(list) {
+                warn!(%error, "cannot give partitions back");
             }
+            Event::Revoked(partitions)
         };
         let mut events = self
             .mailbox

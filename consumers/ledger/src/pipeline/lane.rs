@@ -27,6 +27,9 @@ const POLL_WAIT: Duration = Duration::from_millis(100);
 /// How often a lane says how its partitions are, hints to the broker and looks for empty tails.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How often the topic's partition count is read again: with another one keys change their places.
+const TOPIC_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The first wait after a failure; it doubles each time.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 
@@ -59,6 +62,7 @@ pub struct Lane<L, S, C> {
     topic: Option<Topic>,
     backoff: Backoff,
     last_tick: Duration,
+    topic_checked_at: Duration,
     /// When the log last had nothing at all to hand out.
     idle_since: Option<Duration>,
     /// What keeps this lane from its work.
@@ -108,6 +112,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             topic: None,
             backoff: Backoff::default(),
             last_tick: Duration::ZERO,
+            topic_checked_at: Duration::ZERO,
             idle_since: None,
             problems: Vec::new(),
         }
@@ -398,13 +403,13 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         .await?;
         stage.end("decide", self.clock.monotonic());
 
-        let decided = Decided {
+        let judged = Decided {
             batch,
             decoded: &decoded,
             candidates: &candidates,
             decisions: &decisions,
         };
-        let outcome = plan(decided, &positions, self.clock.wall_micros());
+        let outcome = plan(judged, &positions, self.clock.wall_micros());
         if observe::any_misrouted(&outcome) && self.log.topic().await?.partitions != partitions {
             return Err(Failure::Repartitioned);
         }
@@ -446,6 +451,27 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         self.log.hint(&positions);
         if self.idle_since.is_some_and(|since| now >= since + TICK) {
             self.prove_tails().await;
+        }
+        if now >= self.topic_checked_at + TOPIC_INTERVAL {
+            self.topic_checked_at = now;
+            self.check_topic().await;
+        }
+    }
+
+    /// Stops everything when the topic is no longer what the database applies.
+    async fn check_topic(&mut self) {
+        let Some(known) = self.topic.clone() else {
+            return;
+        };
+        // A broker that is away is told of elsewhere.
+        let Ok(found) = self.log.topic().await else {
+            return;
+        };
+        if let Some(stop) = misfit(&known, &found) {
+            let active: Vec<_> = self.assignment.positions().map(|(p, _)| p).collect();
+            for partition in active {
+                self.stop(partition, stop.clone());
+            }
         }
     }
 

@@ -158,9 +158,9 @@ impl Memory {
     }
 
     /// The batch is committed: its heads and funds are what the database now has.
-    pub fn committed<'d>(
+    pub fn committed(
         &mut self,
-        decisions: &Decisions<'d>,
+        decisions: &Decisions<'_>,
         heads: impl Iterator<Item = (i32, Head)>,
         partitions: i32,
     ) {

@@ -10,7 +10,7 @@ use crate::record::{BATCH_RECORDS_MAX, Batch, Record, Slice};
 use crate::store::{Advance, Anchor, Position};
 
 // A slice's change in one batch is added up in 64 bits.
-const _: () = assert!((BATCH_RECORDS_MAX as i64) < i64::MAX / Amount::MAX);
+const _: () = assert!((BATCH_RECORDS_MAX as u64) < (i64::MAX / Amount::MAX).cast_unsigned());
 
 /// Everything that one batch changes.
 #[derive(Debug, Default)]
@@ -156,7 +156,7 @@ impl<'o, 'd> Part<'o, 'd> {
     }
 
     fn add(&mut self, decided: Decided<'d, 'd>, place: usize, record: &'d Record) {
-        let decoded = &decided.decoded[place];
+        let content = &decided.decoded[place];
         match decided.decisions.verdicts[place] {
             Verdict::Duplicate => self.numbers.duplicate += 1,
             Verdict::Posted => {
@@ -169,11 +169,11 @@ impl<'o, 'd> Part<'o, 'd> {
             }
             Verdict::Rejected(reason) => {
                 self.numbers.refused += 1;
-                self.refused(decided.batch, record, decoded, reason);
+                self.refused(decided.batch, record, content, reason);
             }
             Verdict::Parked(reason) => {
                 self.numbers.parked += 1;
-                self.parked(decided.batch, record, decoded, reason);
+                self.parked(decided.batch, record, content, reason);
             }
         }
     }

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Args;
 use millrace_ledger::board::{Board, Picture};
 use millrace_ledger::group::{Group, Options};
@@ -76,7 +75,6 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
     let readiness = readiness(Arc::clone(&board));
     let server = admin::serve(address, metrics, readiness, stop.clone()).await?;
-    let server = tokio::task::spawn(server);
     info!(
         lanes = options.lanes,
         replica = options.replica,
@@ -101,7 +99,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         std::process::exit(1);
     };
     stopped??;
-    server.await?.context("the admin port")?;
+    server.join_all().await;
     info!("stopped");
     Ok(ExitCode::SUCCESS)
 }

@@ -4,7 +4,6 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use clap::Args;
 use millrace_readmodels::{Database as Reached, Options, Status};
 use serde_json::{Value, json};
@@ -49,7 +48,6 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
     let readiness = readiness(receiver);
     let server = admin::serve(address, metrics, readiness, stop.clone()).await?;
-    let server = tokio::task::spawn(server);
     info!(workers = options.workers, "project");
 
     let workers = millrace_readmodels::run(options, sender, stop.clone());
@@ -60,7 +58,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     };
     let ((), requested) = tokio::join!(workers, asked);
     requested?;
-    server.await?.context("the admin port")?;
+    server.join_all().await;
     info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
