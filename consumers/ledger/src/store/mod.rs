@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`error`] | what a failed statement means |
 //! | [`micros`] | timestamps |
-//! | [`postgres`] | Postgres behind the trait |
+//! | [`postgres`] | Postgres behind the trait; `read` and `write` hold its statements |
 //! | [`copy`] | rows as binary COPY |
 //! | [`policies`] | setting and showing what accounts may do |
 //! | [`schema`] | migrations and what the code knows better than SQL |
@@ -14,7 +14,9 @@ pub mod error;
 pub mod micros;
 pub mod policies;
 pub mod postgres;
+mod read;
 pub mod schema;
+mod write;
 
 use millrace_rules::{Currency, Limit, Status};
 

@@ -1,0 +1,249 @@
+//! What a batch writes.
+
+use millrace_readmodels::{INLINE_GAP_MAX, Mode, Model, record_failure};
+use sqlx::PgConnection;
+use tracing::warn;
+
+use crate::pipeline::plan::Delta;
+use crate::store::error::{During, Error};
+use crate::store::{Advance, Micros, PartitionStatus};
+
+pub(super) async fn copy(
+    connection: &mut PgConnection,
+    statement: &'static str,
+    bytes: &[u8],
+    during: During,
+) -> Result<(), Error> {
+    let copied = async {
+        let mut copy = connection.copy_in_raw(statement).await?;
+        match copy.send(bytes).await {
+            Ok(_) => copy.finish().await,
+            Err(error) => {
+                copy.abort("the connection failed").await?;
+                Err(error)
+            }
+        }
+    };
+    copied
+        .await
+        .map(drop)
+        .map_err(|error| Error::from_sqlx(&error, during))
+}
+
+pub(super) async fn balances(
+    connection: &mut PgConnection,
+    deltas: &[Delta<'_>],
+) -> Result<(), Error> {
+    // Sorted by the key: no two partitions meet here, and neighbours share pages.
+    let of = |field: fn(&Delta<'_>) -> i64| deltas.iter().map(field).collect::<Vec<_>>();
+    let times: Vec<_> = deltas
+        .iter()
+        .map(|delta| Micros(delta.last_occurred_at))
+        .collect();
+    sqlx::query!(
+        "insert into millrace.balances as b
+             (account, currency, partition, transactions, last_occurred_at, debits, credits)
+         select * from unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::timestamptz[],
+             $6::bigint[], $7::bigint[])
+         on conflict (account, currency, partition) do update set
+             transactions = b.transactions + excluded.transactions,
+             last_occurred_at = greatest(b.last_occurred_at, excluded.last_occurred_at),
+             debits = b.debits + excluded.debits,
+             credits = b.credits + excluded.credits",
+        &deltas.iter().map(|delta| delta.account).collect::<Vec<_>>() as _,
+        &deltas
+            .iter()
+            .map(|delta| delta.currency)
+            .collect::<Vec<_>>() as _,
+        &deltas
+            .iter()
+            .map(|delta| delta.partition)
+            .collect::<Vec<_>>(),
+        &of(|delta| delta.transactions),
+        &times as _,
+        &of(|delta| delta.debits),
+        &of(|delta| delta.credits)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// One row of `batches` per partition, and the new positions, in one statement.
+#[expect(clippy::too_many_lines, reason = "one statement with many columns")]
+pub(super) async fn advances(
+    connection: &mut PgConnection,
+    advances: &[Advance],
+) -> Result<(), Error> {
+    let int4 = |field: fn(&Advance) -> i32| advances.iter().map(field).collect::<Vec<_>>();
+    let int8 = |field: fn(&Advance) -> i64| advances.iter().map(field).collect::<Vec<_>>();
+    let heads: Vec<_> = advances
+        .iter()
+        .map(|advance| &advance.chain_head[..])
+        .collect();
+    let times: Vec<_> = advances
+        .iter()
+        .map(|a| Micros(a.numbers.recorded_at))
+        .collect();
+    let anchors = || advances.iter().map(|advance| advance.anchor.as_ref());
+    let anchor_offsets: Vec<_> = anchors().map(|a| a.map(|a| a.offset)).collect();
+    let anchor_times: Vec<_> = anchors().map(|a| a.and_then(|a| a.timestamp)).collect();
+    let anchor_digests: Vec<_> = anchors().map(|a| a.map(|a| &a.digest[..])).collect();
+    let moved = sqlx::query!(
+        "with b as (
+             select * from unnest($1::int[], $2::bigint[], $3::int[], $4::bigint[], $5::bigint[],
+                 $6::bigint[], $7::bigint[], $8::int[], $9::int[], $10::int[], $11::int[],
+                 $12::int[], $13::int[], $14::bigint[], $15::timestamptz[], $16::bytea[],
+                 $17::bigint[], $18::bigint[], $19::bytea[])
+             as b(partition, batch, incarnation, from_offset, next_offset, first_seq, next_seq,
+                 posted, duplicate, rejected, refused, parked, discarded, skipped, recorded_at,
+                 chain_head, anchor_offset, anchor_timestamp, anchor_digest)
+         ), written as (
+             insert into millrace.batches (partition, batch, incarnation, from_offset, next_offset,
+                 first_seq, next_seq, posted, duplicate, rejected, refused, parked, discarded,
+                 skipped, recorded_at, chain_head)
+             select partition, batch, incarnation, from_offset, next_offset, first_seq, next_seq,
+                 posted, duplicate, rejected, refused, parked, discarded, skipped, recorded_at,
+                 chain_head
+             from b
+         )
+         update millrace.positions p set
+             position = b.next_offset,
+             next_seq = b.next_seq,
+             next_batch = b.batch + 1,
+             chain_head = b.chain_head,
+             parked_open = p.parked_open + b.parked,
+             anchor_offset = coalesce(b.anchor_offset, p.anchor_offset),
+             anchor_timestamp = case when b.anchor_offset is null then p.anchor_timestamp
+                 else b.anchor_timestamp end,
+             anchor_digest = coalesce(b.anchor_digest, p.anchor_digest),
+             updated_at = b.recorded_at
+         from b
+         where p.partition = b.partition and p.incarnation = b.incarnation
+             and p.position = b.from_offset and p.next_seq = b.first_seq and p.next_batch = b.batch",
+        &int4(|a| a.numbers.partition),
+        &int8(|a| a.numbers.batch),
+        &int4(|a| a.numbers.incarnation),
+        &int8(|a| a.numbers.from_offset),
+        &int8(|a| a.numbers.next_offset),
+        &int8(|a| a.numbers.first_seq),
+        &int8(|a| a.numbers.next_seq),
+        &int4(|a| a.numbers.posted),
+        &int4(|a| a.numbers.duplicate),
+        &int4(|a| a.numbers.rejected),
+        &int4(|a| a.numbers.refused),
+        &int4(|a| a.numbers.parked),
+        &int4(|a| a.numbers.discarded),
+        &int8(|a| a.numbers.skipped),
+        &times as _,
+        &heads as _,
+        &anchor_offsets as _,
+        &anchor_times as _,
+        &anchor_digests as _
+    )
+    .execute(connection)
+    .await?
+    .rows_affected();
+    if moved == advances.len() as u64 {
+        Ok(())
+    } else {
+        let all = advances.len();
+        Err(Error::Contradiction(format!(
+            "{moved} of {all} positions are where the lock found them"
+        )))
+    }
+}
+
+/// Folds the inline read models. A model whose fold fails is left behind; the ledger goes on.
+pub(super) async fn fold_inline(
+    connection: &mut PgConnection,
+    advances: &[Advance],
+) -> Result<(), Error> {
+    let ends: Vec<_> = advances
+        .iter()
+        .map(|a| (a.numbers.partition, a.numbers.next_seq))
+        .collect();
+    for model in millrace_readmodels::all()
+        .iter()
+        .filter(|model| model.mode == Mode::Inline)
+    {
+        sqlx::raw_sql("savepoint fold")
+            .execute(&mut *connection)
+            .await?;
+        match millrace_readmodels::fold_inline(connection, model, &ends, INLINE_GAP_MAX).await {
+            Ok(_) => {
+                sqlx::raw_sql("release savepoint fold")
+                    .execute(&mut *connection)
+                    .await?;
+            }
+            Err(millrace_readmodels::Error::Unavailable(error)) => return Err(error.into()),
+            Err(millrace_readmodels::Error::Broken(failure)) => {
+                sqlx::raw_sql("rollback to savepoint fold")
+                    .execute(&mut *connection)
+                    .await?;
+                leave_behind(connection, model, &ends, &failure).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn leave_behind(
+    connection: &mut PgConnection,
+    model: &Model,
+    ends: &[(i32, i64)],
+    failure: &str,
+) -> Result<(), Error> {
+    for (partition, _) in ends {
+        let news = record_failure(&mut *connection, model, *partition, failure).await?;
+        if news {
+            warn!(
+                model = model.name,
+                partition,
+                error = failure,
+                "the read model is left behind"
+            );
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn publish_status(
+    connection: &mut PgConnection,
+    owner: &str,
+    statuses: &[PartitionStatus],
+) -> Result<(), Error> {
+    let int8 = |field: fn(&PartitionStatus) -> i64| statuses.iter().map(field).collect::<Vec<_>>();
+    let oldest: Vec<_> = statuses
+        .iter()
+        .map(|s| s.oldest_unapplied_at.map(Micros))
+        .collect();
+    let updated: Vec<_> = statuses.iter().map(|s| Micros(s.updated_at)).collect();
+    sqlx::query!(
+        "insert into millrace.partition_status
+             (partition, owner, state, detail, log_start, log_end, oldest_unapplied_at, updated_at)
+         select partition, $2, state, detail, log_start, log_end, oldest, updated
+         from unnest($1::int[], $3::text[], $4::text[], $5::bigint[], $6::bigint[],
+             $7::timestamptz[], $8::timestamptz[])
+             as s(partition, state, detail, log_start, log_end, oldest, updated)
+         order by partition
+         on conflict (partition) do update set
+             owner = excluded.owner, state = excluded.state, detail = excluded.detail,
+             log_start = excluded.log_start, log_end = excluded.log_end,
+             oldest_unapplied_at = excluded.oldest_unapplied_at, updated_at = excluded.updated_at",
+        &statuses.iter().map(|s| s.partition).collect::<Vec<_>>(),
+        owner,
+        &statuses.iter().map(|s| s.state).collect::<Vec<_>>() as _,
+        &statuses
+            .iter()
+            .map(|s| s.detail.as_str())
+            .collect::<Vec<_>>() as _,
+        &int8(|s| s.log_start),
+        &int8(|s| s.log_end),
+        &oldest as _,
+        &updated as _
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
