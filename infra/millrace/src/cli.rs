@@ -197,7 +197,7 @@ pub fn fail(failure: &anyhow::Error) -> ExitCode {
     eprint(&format!("error: {}", chain_of(failure)));
     let is_usage = failure
         .chain()
-        .any(<(dyn std::error::Error + 'static)>::is::<Usage>);
+        .any(<dyn std::error::Error + 'static>::is::<Usage>);
     if is_usage {
         ExitCode::from(EX_USAGE)
     } else {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`cli`] | flags and environment; wrong values exit 64 before anything happens |
 //! | [`commands`] | one file per subcommand |
-//! | [`telemetry`] | logs, and every metric with its unit and help text |
+//! | [`telemetry`] | logs and the metrics' recorder |
 //! | [`admin`] | `/metrics`, `/livez`, `/readyz` |
 //! | [`shutdown`] | the signals |
 

@@ -1,11 +1,9 @@
-//! Logs, and every metric with its unit and help text.
+//! Logs and the metrics' recorder.
 
 use std::io::IsTerminal as _;
 
 use anyhow::Context as _;
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use millrace_ledger::observe;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::LogFormat;
@@ -32,69 +30,16 @@ pub fn init_logs(format: LogFormat, filter: &str) {
     }
 }
 
-/// Installs the Prometheus recorder and describes every metric.
+/// Installs the Prometheus recorder and tells it what the metrics mean.
 pub fn init_metrics() -> anyhow::Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
-        .set_buckets_for_metric(Matcher::Full(observe::BATCH_RECORDS.into()), &RECORDS)?
+        .set_buckets_for_metric(
+            Matcher::Full(millrace_metrics::LEDGER_BATCH.into()),
+            &RECORDS,
+        )?
         .install_recorder()
         .context("installing the metrics recorder")?;
-    describe();
+    millrace_metrics::describe();
     Ok(handle)
-}
-
-fn describe() {
-    describe_counter!(
-        observe::RECORDS,
-        Unit::Count,
-        "Records by partition and verdict."
-    );
-    describe_counter!(
-        observe::SKIPPED,
-        Unit::Count,
-        "Log offsets without a record."
-    );
-    describe_counter!(
-        observe::REJECTED,
-        Unit::Count,
-        "Rejected records by reason."
-    );
-    describe_histogram!(observe::BATCH_RECORDS, Unit::Count, "Records in a batch.");
-    describe_histogram!(
-        observe::STAGE_SECONDS,
-        Unit::Seconds,
-        "Time of each phase of a batch."
-    );
-    describe_counter!(
-        observe::FENCED,
-        Unit::Count,
-        "Batches that met another owner's position."
-    );
-    describe_counter!(
-        observe::RETRIED,
-        Unit::Count,
-        "Batches decided afresh after a conflict."
-    );
-    describe_gauge!(
-        observe::POSITION,
-        Unit::Count,
-        "The next log offset to apply."
-    );
-    describe_gauge!(
-        observe::LOG_END,
-        Unit::Count,
-        "The offset after the last committed record."
-    );
-    describe_gauge!(
-        observe::LAG_SECONDS,
-        Unit::Seconds,
-        "Age of the oldest unapplied record."
-    );
-    describe_gauge!(
-        observe::ACTIVE,
-        Unit::Count,
-        "1 for an active partition, 0 for one that waits."
-    );
-    millrace_publisher::metrics::describe();
-    millrace_readmodels::telemetry::describe();
 }

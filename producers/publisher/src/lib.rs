@@ -10,7 +10,7 @@
 
 pub mod delivery;
 pub mod error;
-pub mod metrics;
+mod metrics;
 pub mod publisher;
 pub mod settings;
 
