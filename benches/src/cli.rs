@@ -1,0 +1,68 @@
+//! The flags.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+use crate::case::{self, Case, Parameters};
+
+/// Loads transactions into Kafka, drains them into Postgres, and says what that costs.
+#[derive(Debug, Parser)]
+#[command(
+    after_help = "Each run has a database and a topic of its own on the given servers, and drops both.
+benches/run.sh builds everything, and starts servers where none are given.
+
+Examples:
+  bench --count 100000
+  bench --suite canonical --runs 3
+  bench --report benches/results/canonical.jsonl"
+)]
+pub struct Cli {
+    /// Kafka brokers, host:port, comma-separated.
+    #[arg(long, env = "MILLRACE_BROKERS", required_unless_present = "report")]
+    pub brokers: Option<String>,
+    /// Postgres connection URL of a user who may create databases.
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        required_unless_present = "report"
+    )]
+    pub database_url: Option<String>,
+    /// The `millrace` to measure [default: the one beside this program].
+    #[arg(long)]
+    pub millrace: Option<PathBuf>,
+    /// Where each run's figures and conditions are appended, one JSON object a line.
+    #[arg(long, default_value = "benches/results/runs.jsonl")]
+    pub results: PathBuf,
+    /// Measures nothing: prints the tables of saved results.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub report: Option<PathBuf>,
+    /// Many cases at once, with the other flags as their base.
+    #[arg(long, value_enum)]
+    suite: Option<Suite>,
+    /// How often each case is run.
+    #[arg(long, default_value_t = 1)]
+    pub runs: usize,
+    #[command(flatten)]
+    base: Parameters,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Suite {
+    /// Uniform and Zipf 1.0, and what background models, limits and random ids add.
+    Canonical,
+    /// Whether the cost stays flat: partitions, accounts, limits, rows in the ledger.
+    Flat,
+}
+
+impl Cli {
+    /// What to run, once each.
+    pub fn cases(&self) -> Vec<Case> {
+        match self.suite {
+            None => vec![Case::of(&self.base)],
+            Some(Suite::Canonical) => case::canonical(&self.base),
+            Some(Suite::Flat) => case::flat(&self.base),
+        }
+    }
+}

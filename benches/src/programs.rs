@@ -1,0 +1,145 @@
+//! Running `millrace` as a tool and as a service.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+/// How long a service may take to finish its batch and leave.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often it is asked whether a service has ended.
+const STOP_POLL: Duration = Duration::from_millis(20);
+
+/// The binary, and where what it says is kept.
+#[derive(Debug)]
+pub struct Millrace {
+    binary: PathBuf,
+    logs: PathBuf,
+}
+
+/// A running service; killed when it is dropped.
+#[derive(Debug)]
+pub struct Service {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Millrace {
+    /// The given binary, or the one beside this program. Logs go beside its directory.
+    pub fn find(binary: Option<&Path>) -> anyhow::Result<Self> {
+        let binary = match binary {
+            Some(binary) => binary.to_owned(),
+            None => std::env::current_exe()?.with_file_name("millrace"),
+        };
+        let binary = fs::canonicalize(&binary)
+            .with_context(|| format!("{}: build it first", binary.display()))?;
+        let home = binary.parent().and_then(Path::parent);
+        let logs = home.unwrap_or(Path::new(".")).join("bench-logs");
+        fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
+        Ok(Self { binary, logs })
+    }
+
+    /// Whether this build has the command in earnest.
+    pub fn version(&self) -> anyhow::Result<String> {
+        let output = Command::new(&self.binary).arg("--version").output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Runs a tool to its end; a failure shows what it said.
+    pub fn run(
+        &self,
+        arguments: &[String],
+        environment: &[(&'static str, String)],
+    ) -> anyhow::Result<()> {
+        let log = self.logs.join(format!("{}.log", arguments[0]));
+        let status = self.command(arguments, environment, &log)?.status()?;
+        if status.success() {
+            return Ok(());
+        }
+        bail!("millrace {}: {}", arguments.join(" "), ended(status, &log))
+    }
+
+    /// Starts a service.
+    pub fn start(
+        &self,
+        name: &str,
+        arguments: &[String],
+        environment: &[(&'static str, String)],
+    ) -> anyhow::Result<Service> {
+        let log = self.logs.join(format!("{name}.log"));
+        let child = self.command(arguments, environment, &log)?.spawn()?;
+        Ok(Service { child, log })
+    }
+
+    fn command(
+        &self,
+        arguments: &[String],
+        environment: &[(&'static str, String)],
+        log: &Path,
+    ) -> anyhow::Result<Command> {
+        let file = File::create(log).with_context(|| log.display().to_string())?;
+        let mut command = Command::new(&self.binary);
+        command
+            .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stderr(file.try_clone()?)
+            .stdout(file);
+        Ok(command)
+    }
+}
+
+impl Service {
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Fails when it has ended.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("a service has ended: {}", ended(status, &self.log)),
+        }
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        let asked = Command::new("kill")
+            .args(["-TERM", &self.pid().to_string()])
+            .status()?;
+        if !asked.success() {
+            self.check()?;
+        }
+        let mut waited = Duration::ZERO;
+        while waited < STOP_TIMEOUT {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => bail!("a service stopped badly: {}", ended(status, &self.log)),
+                None => tokio::time::sleep(STOP_POLL).await,
+            }
+            waited += STOP_POLL;
+        }
+        bail!("a service does not stop; its log is {}", self.log.display())
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // Both fail only where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The status and the last lines of the log.
+fn ended(status: ExitStatus, log: &Path) -> String {
+    const LINES: usize = 10;
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    let tail = lines[lines.len().saturating_sub(LINES)..].join("\n");
+    format!("{status}; {} ends with\n{tail}", log.display())
+}
