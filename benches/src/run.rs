@@ -250,7 +250,7 @@ impl Bench {
             rows_before: 0,
             verdicts,
             models: drain.folded.as_ref().map(|folded| Models {
-                tx_per_s: count as f64 / folded.seconds_since(start),
+                tx_per_s: after_first / (batches.seconds + folded.seconds_since(drained)),
                 behind_s: folded.seconds_since(drained),
                 project_us: cpu(folded.project),
                 project_peak_mib: drain.project_peak_kib as f64 / KIB_PER_MIB,

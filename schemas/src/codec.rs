@@ -10,6 +10,7 @@
 //! `apache-avro` parses the schemas, decides which writers can be read, and is what the tests hold
 //! the fast decoder against.
 
+use std::borrow::Cow;
 use std::io::BufRead as _;
 use std::sync::LazyLock;
 
@@ -19,9 +20,10 @@ use serde::Deserialize;
 use serde_avro_fast::Schema;
 use serde_avro_fast::schema::SchemaError;
 use serde_avro_fast::ser::SerializerConfig;
+use serde_json::value::RawValue;
 
 use crate::Transaction;
-use crate::wire::Wire;
+use crate::wire::{Misread, Wire};
 
 /// The schema that this build writes.
 pub const SCHEMA: &str = include_str!("../avro/transaction.avsc");
@@ -81,18 +83,44 @@ pub fn decode(bytes: &[u8], content_type: ContentType) -> Result<Wire<'_>, Decod
     }
 }
 
-/// Decodes one JSON object; unknown fields and repeated ones are errors.
+/// Decodes one JSON object; unknown fields and repeated ones are errors. An amount or a time that is
+/// none does not keep the rest from being read: it is in [`Wire::misread`].
 pub fn decode_json(bytes: &[u8]) -> Result<Wire<'_>, DecodeError> {
     let mut unknown = None;
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let wire: Wire<'_, Timestamp> =
+    let wire: Wire<'_, &RawValue, &RawValue> =
         serde_ignored::deserialize(&mut json, |path| unknown = Some(path.to_string()))
             .map_err(undecodable)?;
     json.end().map_err(undecodable)?;
     match unknown {
-        None => Ok(wire.map_time(Timestamp::as_microsecond)),
+        None => Ok(read_values(wire)),
         Some(field) => Err(undecodable(format!("unknown field {field:?}"))),
     }
+}
+
+fn read_values<'a>(wire: Wire<'a, &RawValue, &RawValue>) -> Wire<'a> {
+    let amount = whole_number(wire.amount.get());
+    let occurred_at = time(wire.occurred_at.get());
+    let misread = Misread {
+        amount: amount.clone().err(),
+        occurred_at: occurred_at.clone().err(),
+    };
+    Wire {
+        misread: (misread != Misread::default()).then(|| Box::new(misread)),
+        // Both stand-ins are invalid, so that the record is refused.
+        ..wire.with(|_| amount.unwrap_or(0), |_| occurred_at.unwrap_or(i64::MIN))
+    }
+}
+
+fn whole_number(json: &str) -> Result<i64, String> {
+    json.parse().map_err(|_| beginning(json))
+}
+
+fn time(json: &str) -> Result<i64, String> {
+    let text: Option<Cow<'_, str>> = serde_json::from_str(json).ok();
+    let time = text.and_then(|text| text.parse::<Timestamp>().ok());
+    time.map(Timestamp::as_microsecond)
+        .ok_or_else(|| beginning(json))
 }
 
 /// The transaction as Avro in single-object encoding, appended to `into`.
@@ -106,8 +134,29 @@ pub fn encode(transaction: &Transaction<'_>, into: &mut Vec<u8>) {
 /// The transaction as a JSON object, the form of NDJSON files and of the HTTP API.
 pub fn encode_json(transaction: &Transaction<'_>) -> String {
     let time = |micros| Timestamp::from_microsecond(micros).expect("the time was validated");
-    serde_json::to_string(&transaction.to_wire().map_time(time))
+    serde_json::to_string(&transaction.to_wire().with(|amount| amount, time))
         .expect("a valid transaction has only strings and integers")
+}
+
+/// Whether the current schema can read what this one writes, and why not. A time in other units
+/// would be read without complaint as another time, so its unit must be the same.
+pub fn check_writer(text: &str) -> Result<(), String> {
+    let parse = |text| apache_avro::Schema::parse_str(text).map_err(|e| e.to_string());
+    let (writer, reader) = (parse(text)?, parse(SCHEMA)?);
+    SchemaCompatibility::can_read(&writer, &reader).map_err(|e| e.to_string())?;
+    let time = |schema: &apache_avro::Schema| match schema {
+        apache_avro::Schema::Record(record) => {
+            let mut fields = record.fields.iter();
+            let field = fields.find(|field| field.name == "occurred_at");
+            field.map(|field| field.schema.clone())
+        }
+        _ => None,
+    };
+    if time(&writer) == time(&reader) {
+        Ok(())
+    } else {
+        Err("occurred_at is not a timestamp-micros".into())
+    }
 }
 
 struct Writer {
@@ -123,8 +172,7 @@ static WRITERS: LazyLock<Vec<Writer>> = LazyLock::new(|| {
 impl Writer {
     /// Takes a writer's schema whose records the current schema can read.
     fn parse(text: &str) -> Result<Self, String> {
-        let parse = |text| apache_avro::Schema::parse_str(text).map_err(|e| e.to_string());
-        SchemaCompatibility::can_read(&parse(text)?, &parse(SCHEMA)?).map_err(|e| e.to_string())?;
+        check_writer(text)?;
         let schema: Schema = text.parse().map_err(|e: SchemaError| e.to_string())?;
         let mut header = [0; SINGLE_OBJECT_HEADER_BYTES];
         header[..2].copy_from_slice(&SINGLE_OBJECT_MARKER);
@@ -173,8 +221,12 @@ fn decode_datum<'a>(datum: &'a [u8], schema: &Schema) -> Result<Wire<'a>, Decode
 }
 
 fn undecodable(error: impl std::fmt::Display) -> DecodeError {
-    // Decoders quote what they found: as much as a person can read is enough.
-    DecodeError::Undecodable(error.to_string().chars().take(300).collect())
+    DecodeError::Undecodable(beginning(&error.to_string()))
+}
+
+/// What was found may be as large as a record: as much as a person can read is enough.
+fn beginning(text: &str) -> String {
+    text.chars().take(300).collect()
 }
 
 fn unknown_fingerprint(fingerprint: &[u8]) -> DecodeError {

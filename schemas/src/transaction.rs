@@ -119,6 +119,7 @@ impl<'a> Transaction<'a> {
             reference: self.reference,
             source: self.source,
             metadata: self.metadata,
+            misread: None,
         }
     }
 
@@ -135,6 +136,7 @@ impl<'a> Transaction<'a> {
             reference: Cow::Borrowed(&self.reference),
             source: Cow::Borrowed(&self.source),
             metadata: self.metadata.clone(),
+            misread: None,
         }
     }
 }
@@ -194,10 +196,12 @@ fn check(wire: &Wire<'_>) -> Result<Checked, Invalid> {
         ));
     }
     let amount = Amount::new(wire.amount).ok_or_else(|| {
+        let misread = wire.misread.as_ref().and_then(|m| m.amount.clone());
+        let found = misread.unwrap_or_else(|| wire.amount.to_string());
         invalid(
             Reason::InvalidAmount,
-            &wire.amount.to_string(),
-            "1 to 10^15 minor units",
+            &found,
+            "a whole number of minor units from 1 to 10^15",
         )
     })?;
     let currency = Currency::parse(&wire.currency).ok_or_else(|| {
@@ -208,11 +212,12 @@ fn check(wire: &Wire<'_>) -> Result<Checked, Invalid> {
         )
     })?;
     if !(OCCURRED_AT_MIN..=OCCURRED_AT_MAX).contains(&wire.occurred_at) {
-        let micros = wire.occurred_at.to_string();
+        let misread = wire.misread.as_ref().and_then(|m| m.occurred_at.clone());
+        let found = misread.unwrap_or_else(|| wire.occurred_at.to_string());
         return Err(invalid(
             Reason::InvalidOccurredAt,
-            &micros,
-            "within the years 1900 to 9998",
+            &found,
+            "a time within the years 1900 to 9998",
         ));
     }
     check_text(

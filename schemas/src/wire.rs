@@ -8,10 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The fields of a transaction before validation. Every value is representable, none is checked.
 ///
-/// `T` is the form of the time: microseconds since 1970 in Avro, RFC 3339 text in JSON. Fields that
-/// a newer writer has added are passed over.
+/// `N` and `T` are the forms of the amount and the time: minor units and microseconds since 1970 in
+/// Avro, a number and RFC 3339 text in JSON. Fields that a newer writer has added are passed over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wire<'a, T = i64> {
+pub struct Wire<'a, N = i64, T = i64> {
     /// A UUID as text.
     #[serde(borrow)]
     pub id: Cow<'a, str>,
@@ -25,7 +25,7 @@ pub struct Wire<'a, T = i64> {
     #[serde(borrow)]
     pub credit_account: Cow<'a, str>,
     /// Minor units.
-    pub amount: i64,
+    pub amount: N,
     /// ISO 4217 code.
     #[serde(borrow)]
     pub currency: Cow<'a, str>,
@@ -40,23 +40,49 @@ pub struct Wire<'a, T = i64> {
     /// Free key and value pairs.
     #[serde(borrow, default)]
     pub metadata: Metadata<'a>,
+    /// Amount and time as they were written, where that is no value of theirs.
+    #[serde(skip)]
+    pub misread: Option<Box<Misread>>,
 }
 
-impl<'a, T> Wire<'a, T> {
-    /// The same fields with the time in another form.
-    pub fn map_time<U>(self, form: impl FnOnce(T) -> U) -> Wire<'a, U> {
+/// What was written for fields whose value is none of theirs: 12.5 for an amount, the 30th of February
+/// for a time. The fields themselves then hold a value that is invalid too.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Misread {
+    /// The text of the amount.
+    pub amount: Option<String>,
+    /// The text of the time.
+    pub occurred_at: Option<String>,
+}
+
+impl<'a, N, T> Wire<'a, N, T> {
+    /// The same fields with amount and time in another form.
+    pub(crate) fn with<M, U>(
+        self,
+        amount: impl FnOnce(N) -> M,
+        occurred_at: impl FnOnce(T) -> U,
+    ) -> Wire<'a, M, U> {
         Wire {
             id: self.id,
             kind: self.kind,
             debit_account: self.debit_account,
             credit_account: self.credit_account,
-            amount: self.amount,
+            amount: amount(self.amount),
             currency: self.currency,
-            occurred_at: form(self.occurred_at),
+            occurred_at: occurred_at(self.occurred_at),
             reference: self.reference,
             source: self.source,
             metadata: self.metadata,
+            misread: self.misread,
         }
+    }
+}
+
+impl Wire<'_> {
+    /// Minor units, where a whole number was written.
+    pub fn amount_read(&self) -> Option<i64> {
+        let misread = self.misread.as_ref().is_some_and(|m| m.amount.is_some());
+        (!misread).then_some(self.amount)
     }
 }
 

@@ -160,10 +160,8 @@ fn what_cannot_be_understood_says_so() {
     assert!(broken(&decode(b"garbage", ContentType::Avro)));
     let json = codec::encode_json(&sample());
     for bad in [
-        json.replacen("12345", "123.45", 1),
-        json.replacen("12345", "1e3", 1),
-        json.replacen("12345", "\"12345\"", 1),
-        json.replacen("12345", "9223372036854775808", 1),
+        json.replacen("12345", "01", 1),
+        json.replacen("\"amount\":12345,", "", 1),
         json.replacen("\"kind\"", "\"kind\":\"x\",\"kind\"", 1),
         json.replacen("\"kind\"", "\"sort\":\"x\",\"kind\"", 1),
         json.replacen("{\"a\"", "{\"a\":\"0\",\"a\"", 1),
@@ -173,6 +171,44 @@ fn what_cannot_be_understood_says_so() {
         assert_ne!(bad, json);
         assert!(broken(&decode(bad.as_bytes(), ContentType::Json)), "{bad}");
     }
+}
+
+#[test]
+fn a_json_amount_or_time_that_is_none_is_refused_as_it_was_written() {
+    let json = codec::encode_json(&sample());
+    let time = "\"2023-11-14T22:13:20.123456Z\"";
+    for (from, to, reason) in [
+        ("12345", "123.45", Reason::InvalidAmount),
+        ("12345", "1e3", Reason::InvalidAmount),
+        ("12345", "1e999", Reason::InvalidAmount),
+        ("12345", "\"12345\"", Reason::InvalidAmount),
+        ("12345", "null", Reason::InvalidAmount),
+        ("12345", "[1]", Reason::InvalidAmount),
+        ("12345", "9223372036854775808", Reason::InvalidAmount),
+        (time, "\"2023-02-30T00:00:00Z\"", Reason::InvalidOccurredAt),
+        (time, "\"yesterday\"", Reason::InvalidOccurredAt),
+        (time, "\"10000-01-01T00:00:00Z\"", Reason::InvalidOccurredAt),
+        (time, "1700000000", Reason::InvalidOccurredAt),
+    ] {
+        let bad = json.replacen(from, to, 1);
+        assert_ne!(bad, json);
+        let wire = decode(bad.as_bytes(), ContentType::Json).unwrap();
+        let (wire, invalid) = Transaction::try_from(wire).unwrap_err();
+        assert_eq!(invalid.reason, reason, "{bad}");
+        assert!(invalid.detail.contains(to.trim_matches('"')), "{invalid}");
+        assert_eq!(
+            wire.amount_read().is_none(),
+            reason == Reason::InvalidAmount
+        );
+        assert_eq!(wire.debit_account, "alice");
+    }
+    // An earlier reason still comes first.
+    let bad = json
+        .replacen("12345", "0.5", 1)
+        .replacen("alice", "Alice", 1);
+    let wire = decode(bad.as_bytes(), ContentType::Json).unwrap();
+    let (_, invalid) = Transaction::try_from(wire).unwrap_err();
+    assert_eq!(invalid.reason, Reason::InvalidDebitAccount);
 }
 
 #[test]

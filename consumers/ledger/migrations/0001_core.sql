@@ -219,8 +219,9 @@ create table partition_status (
     owner text not null,
     state text collate "C" not null,
     detail text not null,
-    log_start bigint not null,
-    log_end bigint not null,
+    -- Null where it is not known.
+    log_start bigint,
+    log_end bigint,
     oldest_unapplied_at timestamptz,
     updated_at timestamptz not null
 ) with (fillfactor = 50);

@@ -175,13 +175,14 @@ comment on column reports.conservation.holds is 'Whether position - start_offset
 
 create view reports.freshness as
 select p.partition, p.incarnation, p.position, b.recorded_at, s.owner, s.state, s.detail, s.log_end,
-    greatest(s.log_end - p.position, 0) as lag_records, s.oldest_unapplied_at,
+    case when s.log_end < p.position then 0 else s.log_end - p.position end as lag_records, s.oldest_unapplied_at,
     case
-        when s.partition is null then null
-        when s.oldest_unapplied_at is null then 0
-        else greatest(extract(epoch from now() - s.oldest_unapplied_at), 0)
+        when s.log_end <= p.position then 0
+        when s.oldest_unapplied_at > now() then 0
+        else extract(epoch from now() - s.oldest_unapplied_at)
     end::numeric(14, 3) as oldest_unapplied_age_s,
-    greatest(extract(epoch from now() - s.updated_at), 0)::numeric(14, 3) as status_age_s,
+    case when s.updated_at > now() then 0 else extract(epoch from now() - s.updated_at) end::numeric(14, 3)
+        as status_age_s,
     p.next_seq
 from positions p
 left join partition_status s on s.partition = p.partition
@@ -199,9 +200,9 @@ comment on column reports.freshness.owner is 'The replica and lane that serve th
 comment on column reports.freshness.state is 'What the owner is doing with it.';
 comment on column reports.freshness.detail is 'Why it is paused or stopped, else empty.';
 comment on column reports.freshness.log_end is 'The log''s end: the offset after its last record.';
-comment on column reports.freshness.lag_records is 'Offsets between position and log end.';
-comment on column reports.freshness.oldest_unapplied_at is 'When the oldest record that is not applied came into the log; null when there is none.';
-comment on column reports.freshness.oldest_unapplied_age_s is 'Its age in seconds, to the millisecond; 0 when there is none, null when no owner has reported yet.';
+comment on column reports.freshness.lag_records is 'Offsets between position and log end; null when no owner has reported yet.';
+comment on column reports.freshness.oldest_unapplied_at is 'When the oldest record that is not applied came into the log, or a little before; null when there is none, or when it is not known.';
+comment on column reports.freshness.oldest_unapplied_age_s is 'Its age in seconds, to the millisecond; 0 when there is none, null when it is not known.';
 comment on column reports.freshness.status_age_s is 'Seconds since the owner last reported; null when none has yet.';
 comment on column reports.freshness.next_seq is 'The number that the partition''s next stored outcome gets: how many it has.';
 

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::kafka::assignment::State;
 use crate::kafka::log::Bounds;
+use crate::observe;
 use crate::record::Batch;
 use crate::store::PartitionStatus;
 
@@ -12,9 +14,19 @@ use crate::store::PartitionStatus;
 #[derive(Debug, Default)]
 struct Shared {
     partitions: BTreeMap<i32, PartitionStatus>,
-    /// What keeps each lane from its work; empty when nothing does.
-    lanes: BTreeMap<usize, Vec<String>>,
+    lanes: BTreeMap<usize, Report>,
 }
+
+/// What a lane last said.
+#[derive(Debug)]
+struct Report {
+    at: Instant,
+    /// What keeps it from its work; empty when nothing does.
+    problems: Vec<String>,
+}
+
+/// A lane reports each second, and waits for nothing else much longer than this.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
 
 /// One lane's handle on the board of its process.
 #[derive(Debug, Default)]
@@ -61,7 +73,7 @@ impl Board {
     /// The handle of another lane on the same board.
     #[must_use]
     pub fn lane(&self, lane: usize) -> Self {
-        self.with(|shared| shared.lanes.insert(lane, vec!["starting".into()]));
+        self.report(lane, vec!["starting".into()]);
         Self {
             shared: Arc::clone(&self.shared),
             lane,
@@ -72,7 +84,15 @@ impl Board {
     /// How things are now.
     pub fn picture(&self) -> Picture {
         self.with(|shared| {
-            let problems: BTreeSet<_> = shared.lanes.values().flatten().cloned().collect();
+            let mut problems: BTreeSet<_> = BTreeSet::new();
+            for (lane, report) in &shared.lanes {
+                problems.extend(report.problems.iter().cloned());
+                let silence = report.at.elapsed();
+                if silence > SILENCE_MAX {
+                    let seconds = silence.as_secs();
+                    problems.insert(format!("lane {lane} has not reported for {seconds} s"));
+                }
+            }
             Picture {
                 partitions: shared.partitions.values().cloned().collect(),
                 lanes: shared.lanes.len(),
@@ -85,8 +105,16 @@ impl Board {
     pub(crate) fn remove(&mut self, partitions: impl Iterator<Item = i32>) {
         for partition in partitions {
             self.ages.remove(&partition);
+            observe::gone(partition);
             self.with(|shared| shared.partitions.remove(&partition));
         }
+    }
+
+    /// A partition is taken over: its last applied record came in then, milliseconds since 1970.
+    pub(crate) fn taken_over(&mut self, partition: i32, last_applied_ms: Option<i64>) {
+        let last_applied_at = last_applied_ms.unwrap_or(0).saturating_mul(1_000);
+        let age = self.ages.entry(partition).or_default();
+        age.last_applied_at = age.last_applied_at.max(last_applied_at);
     }
 
     /// A batch is committed.
@@ -107,11 +135,11 @@ impl Board {
         bounds: Option<Bounds>,
         now: i64,
     ) -> PartitionStatus {
-        let bounds = bounds.unwrap_or(Bounds { start: 0, end: 0 });
         let age = self.ages.entry(partition).or_default();
         let behind = state
             .position()
-            .is_none_or(|position| position < bounds.end);
+            .zip(bounds)
+            .is_none_or(|(position, bounds)| position < bounds.end);
         if !behind {
             age.caught_up_at = now;
         }
@@ -124,8 +152,7 @@ impl Board {
             state: state.name(),
             detail,
             position: state.position(),
-            log_start: bounds.start,
-            log_end: bounds.end,
+            bounds,
             oldest_unapplied_at: behind
                 .then(|| age.last_applied_at.max(age.caught_up_at))
                 .filter(|at| *at > 0),
@@ -134,14 +161,18 @@ impl Board {
     }
 
     /// Shows the lane's partitions to everybody.
-    pub(crate) fn publish(&mut self, statuses: Vec<PartitionStatus>, problems: &[String]) {
-        let lane = self.lane;
+    pub(crate) fn publish(&self, statuses: Vec<PartitionStatus>, problems: &[String]) {
+        self.report(self.lane, problems.to_vec());
         self.with(|shared| {
-            shared.lanes.insert(lane, problems.to_vec());
             for status in statuses {
                 shared.partitions.insert(status.partition, status);
             }
         });
+    }
+
+    fn report(&self, lane: usize, problems: Vec<String>) {
+        let at = Instant::now();
+        self.with(|shared| shared.lanes.insert(lane, Report { at, problems }));
     }
 
     fn with<T>(&self, use_shared: impl FnOnce(&mut Shared) -> T) -> T {

@@ -63,6 +63,18 @@ pub struct RawRow<'a> {
     pub headers: &'a [u8],
 }
 
+/// What a row of `refused` shows of its record, as far as that could be read.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(missing_docs, reason = "the columns are described with the table")]
+pub struct Readable<'a> {
+    pub id: Option<[u8; 16]>,
+    pub debit_account: Option<&'a str>,
+    pub credit_account: Option<&'a str>,
+    pub amount: Option<i64>,
+    pub currency: Option<&'a str>,
+    pub occurred_at: Option<i64>,
+}
+
 /// The chain of one batch while its rows are added in order of `seq`.
 #[derive(Debug, Clone)]
 pub struct Chain(Sha256);
@@ -83,13 +95,20 @@ impl Chain {
     }
 
     /// Adds a row of `refused`.
-    pub fn refused(&mut self, row: &RawRow<'_>) {
+    pub fn refused(&mut self, row: &RawRow<'_>, shown: &Readable<'_>) {
         self.raw(b'R', row);
+        self.bytes(shown.id.as_ref().map(<[u8; 16]>::as_slice));
+        self.bytes(shown.debit_account.map(str::as_bytes));
+        self.bytes(shown.credit_account.map(str::as_bytes));
+        self.number(shown.amount);
+        self.bytes(shown.currency.map(str::as_bytes));
+        self.number(shown.occurred_at);
     }
 
-    /// Adds a row of `parked`.
-    pub fn parked(&mut self, row: &RawRow<'_>) {
+    /// Adds a row of `parked`; `id` where the record's could be read.
+    pub fn parked(&mut self, row: &RawRow<'_>, id: Option<[u8; 16]>) {
         self.raw(b'P', row);
+        self.bytes(id.as_ref().map(<[u8; 16]>::as_slice));
     }
 
     /// Closes the batch: the new head.
@@ -119,8 +138,7 @@ impl Chain {
 
     fn raw(&mut self, table: u8, row: &RawRow<'_>) {
         self.tag(table, row.seq, row.log_offset, row.recorded_at, row.reason);
-        self.0
-            .update(row.record_timestamp.unwrap_or(-1).to_be_bytes());
+        self.number(row.record_timestamp);
         self.bytes(Some(row.detail.as_bytes()));
         self.bytes(row.key);
         self.bytes(row.value);
@@ -135,6 +153,11 @@ impl Chain {
         bytes[17..25].copy_from_slice(&recorded_at.to_be_bytes());
         bytes[25..27].copy_from_slice(&code.to_be_bytes());
         self.0.update(bytes);
+    }
+
+    fn number(&mut self, number: Option<i64>) {
+        let bytes = number.map(i64::to_be_bytes);
+        self.bytes(bytes.as_ref().map(<[u8; 8]>::as_slice));
     }
 
     fn bytes(&mut self, bytes: Option<&[u8]>) {
@@ -226,6 +249,69 @@ mod tests {
         ];
         assert!(others.iter().all(|other| *other != base));
         assert_eq!(head(&GENESIS, ledger, numbers), base);
+    }
+
+    #[test]
+    fn what_a_refused_row_shows_counts() {
+        let row = RawRow {
+            seq: 1,
+            log_offset: 2,
+            recorded_at: 3,
+            reason: 4,
+            detail: "",
+            record_timestamp: None,
+            key: None,
+            value: None,
+            headers: b"",
+        };
+        let head = |row: RawRow<'_>, shown: Readable<'_>| {
+            let mut chain = Chain::after(&GENESIS);
+            chain.refused(&row, &shown);
+            chain.close(&Numbers::default())
+        };
+        let none = Readable::default();
+        let mut heads = vec![
+            head(row, none),
+            head(
+                RawRow {
+                    record_timestamp: Some(-1),
+                    ..row
+                },
+                none,
+            ),
+        ];
+        for shown in [
+            Readable {
+                id: Some([0; 16]),
+                ..none
+            },
+            Readable {
+                debit_account: Some("a"),
+                ..none
+            },
+            Readable {
+                credit_account: Some("a"),
+                ..none
+            },
+            Readable {
+                amount: Some(-1),
+                ..none
+            },
+            Readable {
+                currency: Some("EUR"),
+                ..none
+            },
+            Readable {
+                occurred_at: Some(-1),
+                ..none
+            },
+        ] {
+            heads.push(head(row, shown));
+        }
+        let count = heads.len();
+        heads.sort_unstable();
+        heads.dedup();
+        assert_eq!(heads.len(), count);
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
-use tracing::{error, info_span};
+use tracing::{error, info, info_span};
 
 use crate::board::Board;
 use crate::kafka::consumer::{KafkaLog, Settings};
-use crate::kafka::log;
+use crate::kafka::log::{self, Log as _};
 use crate::pipeline::lane::{Clock, Lane};
 use crate::store::postgres::Postgres;
 
@@ -21,11 +21,15 @@ pub struct Options {
     pub kafka: Settings,
     /// How to reach Postgres.
     pub postgres: PgConnectOptions,
-    /// How many lanes; at least 1. A lane beyond the partition count stays idle.
+    /// How many lanes; at least 1. One beyond the partition count waits without joining the group.
     pub lanes: usize,
     /// This replica's name, shown as the owner of its partitions.
     pub replica: String,
 }
+
+/// How often a lane that waits asks for the partition count, and looks whether it is to stop.
+const SURPLUS_INTERVAL: Duration = Duration::from_secs(5);
+const SURPLUS_LOOK: Duration = Duration::from_millis(100);
 
 /// The real clock.
 #[derive(Debug, Clone, Copy)]
@@ -63,8 +67,8 @@ impl Group {
         let stop = Arc::new(AtomicBool::new(false));
         let mut lanes = Vec::with_capacity(options.lanes);
         for number in 0..options.lanes {
-            // Joined here, so that a wrong property is an error before any work begins.
-            let log = KafkaLog::join(&options.kafka)?;
+            // Made here, so that a wrong property is an error before any work begins.
+            let log = KafkaLog::new(&options.kafka)?;
             let owner = format!("{}/{number}", options.replica);
             let store = Postgres::new(options.postgres.clone(), owner);
             let board = board.lane(number);
@@ -118,6 +122,50 @@ fn run_lane(number: usize, log: KafkaLog, store: Postgres, board: Board, stop: &
         }
     };
     let seed = u64::from(std::process::id()) << 16 | number as u64;
-    let mut lane = Lane::new(log, store, SystemClock::default(), board, seed);
-    runtime.block_on(lane.run(|| stop.load(Ordering::Acquire)));
+    let stop = || stop.load(Ordering::Acquire);
+    runtime.block_on(async {
+        let mut log = log;
+        if !may_join(number, &mut log, &board, stop).await {
+            return;
+        }
+        if let Err(failure) = log.join() {
+            error!(error = %failure, "cannot join the group");
+            return;
+        }
+        let mut lane = Lane::new(log, store, SystemClock::default(), board, seed);
+        lane.run(stop).await;
+    });
+}
+
+/// Waits until the topic has a partition for this lane: one beyond the partition count would only make
+/// every rebalance longer. False when the process stops first.
+async fn may_join(
+    number: usize,
+    log: &mut KafkaLog,
+    board: &Board,
+    stop: impl Fn() -> bool,
+) -> bool {
+    // The first lane always has one, and says what is wrong when there is no topic.
+    if number == 0 {
+        return true;
+    }
+    let mut told = false;
+    let mut asked: Option<Instant> = None;
+    while !stop() {
+        if asked.is_none_or(|at| at.elapsed() >= SURPLUS_INTERVAL) {
+            asked = Some(Instant::now());
+            if let Ok(topic) = log.topic().await {
+                if usize::try_from(topic.partitions).is_ok_and(|count| number < count) {
+                    return true;
+                }
+                if !std::mem::replace(&mut told, true) {
+                    let partitions = topic.partitions;
+                    info!(partitions, "more lanes than partitions: this one waits");
+                }
+                board.publish(Vec::new(), &[]);
+            }
+        }
+        tokio::time::sleep(SURPLUS_LOOK).await;
+    }
+    false
 }

@@ -75,17 +75,38 @@ pub(crate) fn retried() {
     counter!(LEDGER_RETRIED).increment(1);
 }
 
-#[expect(clippy::cast_precision_loss, reason = "gauges are floats by format")]
-pub(crate) fn partition(status: &PartitionStatus, now: i64) {
-    let partition = status.partition.to_string();
-    let lag_micros = status
-        .oldest_unapplied_at
-        .map_or(0, |at| now.saturating_sub(at).max(0));
-    gauge!(LEDGER_LAG, "partition" => partition.clone()).set(lag_micros as f64 / 1e6);
-    gauge!(LEDGER_LOG_END, "partition" => partition.clone()).set(status.log_end as f64);
+pub(crate) fn partition(status: &PartitionStatus) {
     let active = if status.state == "active" { 1.0 } else { 0.0 };
-    gauge!(LEDGER_ACTIVE, "partition" => partition.clone()).set(active);
-    if let Some(position) = status.position {
-        gauge!(LEDGER_POSITION, "partition" => partition).set(position as f64);
+    let end = status.bounds.map(|bounds| bounds.end);
+    let lag_s = known(status.lag_micros()) / 1e6;
+    set_gauges(
+        status.partition,
+        active,
+        lag_s,
+        known(end),
+        known(status.position),
+    );
+}
+
+/// The partition is another's: what was last said of it here is true no more.
+pub(crate) fn gone(partition: i32) {
+    set_gauges(partition, 0.0, f64::NAN, f64::NAN, f64::NAN);
+}
+
+/// What is not known is not a number, and never 0.
+#[expect(clippy::cast_precision_loss, reason = "gauges are floats by format")]
+fn known(value: Option<i64>) -> f64 {
+    value.map_or(f64::NAN, |value| value as f64)
+}
+
+fn set_gauges(partition: i32, active: f64, lag_s: f64, end: f64, position: f64) {
+    let partition = partition.to_string();
+    for (name, value) in [
+        (LEDGER_ACTIVE, active),
+        (LEDGER_LAG, lag_s),
+        (LEDGER_LOG_END, end),
+        (LEDGER_POSITION, position),
+    ] {
+        gauge!(name, "partition" => partition.clone()).set(value);
     }
 }

@@ -213,6 +213,12 @@ impl<'a> Batch<'a> {
             .collect()
     }
 
+    /// Whether any of these partitions is among them.
+    pub fn shares_any(&self, partitions: &[i32]) -> bool {
+        let mut own = self.slices.iter().map(|slice| slice.log.partition);
+        own.any(|partition| partitions.contains(&partition))
+    }
+
     /// How many records.
     pub fn len(&self) -> usize {
         self.slices.iter().map(|slice| slice.records.len()).sum()
@@ -237,6 +243,18 @@ impl<'a> Batch<'a> {
     /// the value; lengths are big-endian.
     pub fn headers(&self, record: &Record) -> &'a [u8] {
         &self.bytes[record.headers.start..record.headers.end]
+    }
+
+    /// The same as a batch for each partition, ascending.
+    pub fn by_partition(self) -> Vec<Self> {
+        let (bytes, records) = (self.bytes, self.records);
+        let slices = self.slices.into_iter();
+        let part = |slice| Self {
+            bytes,
+            records,
+            slices: vec![slice],
+        };
+        slices.map(part).collect()
     }
 
     /// The first `count` records and the rest, which begins where the first part ends. `count` is
@@ -280,10 +298,9 @@ mod tests {
 
     use super::*;
 
-    fn incoming(
-        partition: i32,
-        offset: i64,
-    ) -> Incoming<'static, std::iter::Empty<(&'static str, Option<&'static [u8]>)>> {
+    type Header = (&'static str, Option<&'static [u8]>);
+
+    fn incoming(partition: i32, offset: i64) -> Incoming<'static, std::iter::Empty<Header>> {
         Incoming {
             partition,
             offset,

@@ -12,19 +12,20 @@ pub enum Error {
 }
 
 /// Classes of SQLSTATE that say nothing about the model: connection, read-only or aborted
-/// transaction, authorization, conflict with another transaction, out of resources, lock not
-/// available, shutdown, system error.
+/// transaction, authorization, conflict with another transaction, out of resources, object not in
+/// the right state, shutdown, system error.
 const UNAVAILABLE: [&str; 8] = ["08", "25", "28", "40", "53", "55", "57", "58"];
 
-/// A statement timeout or a cancel request. Of class 57, but this fold's own failure.
-const QUERY_CANCELED: &str = "57014";
+/// A statement timeout or a cancel request, and a lock on the model's table that somebody holds. Of
+/// classes 57 and 55, but this fold's own failure.
+const OWN: [&str; 2] = ["57014", "55P03"];
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         let broken = error.as_database_error().and_then(|database| {
             let code = database.code()?;
             let unavailable = UNAVAILABLE.iter().any(|class| code.starts_with(class));
-            (!unavailable || code == QUERY_CANCELED)
+            (!unavailable || OWN.contains(&&*code))
                 .then(|| format!("{} (SQLSTATE {code})", database.message()))
         });
         broken.map_or(Self::Unavailable(error), Self::Broken)

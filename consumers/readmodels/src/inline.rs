@@ -25,46 +25,45 @@ pub struct Inline {
     pub behind: usize,
 }
 
+/// A fold that did not work, and the partitions that it was of.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Failed {
+    /// What happened.
+    pub error: Error,
+    /// The partitions to leave behind.
+    pub partitions: Vec<i32>,
+}
+
 /// Brings a model up to the given ends, (partition, next `seq`), inside the caller's database
 /// transaction, which holds the partitions' locks and has written everything below the ends. Waits
-/// for nobody. The caller wraps it in a savepoint: after an error it rolls back to it, calls
-/// [`crate::record_failure`] and goes on.
+/// for nobody's position. The caller wraps it in a savepoint: after an error it rolls back to it, calls
+/// [`crate::record_failure`] for its partitions and goes on. A partition that has failed is tried alone
+/// when its time has come, so that the others are rid of it.
 ///
-/// The connection's `search_path` is `millrace`; `jit` should be off.
+/// The connection's `search_path` is `millrace`; `jit` should be off, `lock_timeout` short.
 pub async fn fold_inline(
     connection: &mut PgConnection,
     model: &Model,
     ends: &[(i32, i64)],
     gap_max: i64,
-) -> Result<Inline, Error> {
+) -> Result<Inline, Failed> {
     let started = Instant::now();
     let partitions: Vec<_> = ends.iter().map(|(partition, _)| *partition).collect();
-    let mut found = positions::lock(connection, model, &partitions).await?;
-    if found.len() < ends.len() {
-        found.extend(positions::create(connection, model, &partitions).await?);
-    }
-    let within: Vec<_> = found
-        .into_iter()
-        .filter_map(|(partition, from_seq)| {
-            let (_, next_seq) = *ends.iter().find(|(of, _)| *of == partition)?;
-            Some(Range {
-                partition,
-                from_seq,
-                next_seq,
-            })
-        })
-        .filter(|range| range.seqs() <= gap_max)
-        .collect();
+    let within = match within(connection, model, ends, gap_max).await {
+        Ok(within) => within,
+        Err(error) => return Err(Failed { error, partitions }),
+    };
     let ranges: Vec<_> = within.iter().copied().filter(|r| r.seqs() != 0).collect();
-    if let Some(range) = ranges.iter().find(|range| range.seqs() < 0) {
-        return Err(Error::Broken(format!(
-            "partition {} is folded up to seq {}, but ends at {}",
-            range.partition, range.from_seq, range.next_seq
-        )));
-    }
     let mut slices = 0;
     if !ranges.is_empty() {
-        slices = fold_and_advance(connection, model, &ranges).await?;
+        slices = match fold_checked(connection, model, &ranges).await {
+            Ok(slices) => slices,
+            Err(error) => {
+                let partitions = ranges.iter().map(|range| range.partition).collect();
+                return Err(Failed { error, partitions });
+            }
+        };
         count(model, &ranges, slices, started.elapsed());
     }
     Ok(Inline {
@@ -72,4 +71,44 @@ pub async fn fold_inline(
         folded: within.len(),
         behind: ends.len() - within.len(),
     })
+}
+
+/// The ranges to fold now, their positions locked.
+async fn within(
+    connection: &mut PgConnection,
+    model: &Model,
+    ends: &[(i32, i64)],
+    gap_max: i64,
+) -> Result<Vec<Range>, Error> {
+    let partitions: Vec<_> = ends.iter().map(|(partition, _)| *partition).collect();
+    let mut found = positions::lock(connection, model, &partitions).await?;
+    if found.len() < ends.len() {
+        found.extend(positions::create(connection, model, &partitions).await?);
+    }
+    if let Some(failed) = found.iter().position(|locked| locked.has_failed) {
+        found = vec![found.swap_remove(failed)];
+    }
+    let ranges = found.into_iter().filter_map(|locked| {
+        let (_, next_seq) = *ends.iter().find(|(of, _)| *of == locked.partition)?;
+        Some(Range {
+            partition: locked.partition,
+            from_seq: locked.seq,
+            next_seq,
+        })
+    });
+    Ok(ranges.filter(|range| range.seqs() <= gap_max).collect())
+}
+
+async fn fold_checked(
+    connection: &mut PgConnection,
+    model: &Model,
+    ranges: &[Range],
+) -> Result<u64, Error> {
+    if let Some(range) = ranges.iter().find(|range| range.seqs() < 0) {
+        return Err(Error::Broken(format!(
+            "partition {} is folded up to seq {}, but ends at {}",
+            range.partition, range.from_seq, range.next_seq
+        )));
+    }
+    fold_and_advance(connection, model, ranges).await
 }

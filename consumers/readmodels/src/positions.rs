@@ -40,16 +40,25 @@ impl Lag {
     }
 }
 
-/// Locks the rows that are there, not locked, and not waiting after a failure: (partition, seq).
+/// A position that this database transaction has locked.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct Locked {
+    pub(crate) partition: i32,
+    pub(crate) seq: i64,
+    /// Whether the last try failed.
+    pub(crate) has_failed: bool,
+}
+
+/// Locks the rows that are there, not locked, and not waiting after a failure.
 pub(crate) async fn lock(
     connection: &mut PgConnection,
     model: &Model,
     partitions: &[i32],
-) -> Result<Vec<(i32, i64)>, sqlx::Error> {
+) -> Result<Vec<Locked>, sqlx::Error> {
     sqlx::query_as(
-        "select partition, seq from read_model_positions
+        "select partition, seq, error is not null as has_failed from read_model_positions
          where model = $1 and partition = any($2)
-             and (error is null or now() >= failed_at + least($3, 2 ^ failures) * interval '1 s')
+             and (error is null or now() >= failed_at + least($3, 2 ^ least(failures, 30)) * interval '1 s')
          for update skip locked",
     )
     .bind(model.name)
@@ -59,19 +68,19 @@ pub(crate) async fn lock(
     .await
 }
 
-/// Creates, and so locks, the rows that are missing: (partition, 0).
+/// Creates, and so locks, the rows that are missing.
 pub(crate) async fn create(
     connection: &mut PgConnection,
     model: &Model,
     partitions: &[i32],
-) -> Result<Vec<(i32, i64)>, sqlx::Error> {
+) -> Result<Vec<Locked>, sqlx::Error> {
     sqlx::query_as(
         "insert into read_model_positions (model, partition)
          select m.model, p.partition
          from read_models m cross join unnest($2::int[]) as p (partition)
          where m.model = $1
          on conflict do nothing
-         returning partition, seq",
+         returning partition, seq, false as has_failed",
     )
     .bind(model.name)
     .bind(partitions)
@@ -115,7 +124,7 @@ pub(crate) async fn survey(
         "select r.model, p.partition, coalesce(m.seq, 0) as seq, p.next_seq,
              coalesce(extract(epoch from now() - m.updated_at), 0)::float8 as idle_s,
              m.partition is null as is_new, m.error,
-             coalesce(now() >= m.failed_at + least($2, 2 ^ m.failures) * interval '1 s', true)
+             coalesce(now() >= m.failed_at + least($2, 2 ^ least(m.failures, 30)) * interval '1 s', true)
                  as retry_due
          from read_models r
          cross join positions p

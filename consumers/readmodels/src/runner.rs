@@ -99,9 +99,11 @@ impl Worker {
             if failures == 0 {
                 tracing::warn!(%error, "read models are not folded: the database cannot be used");
             }
+            // Not inside the call: the borrow would still be held when the status is sent.
+            let models = self.status.borrow().models.clone();
             self.publish(Status {
                 database: Database::Away(error.to_string()),
-                models: self.status.borrow().models.clone(),
+                models,
             });
             let wait = retry_wait(failures, rand::random_range(0.5..1.0));
             failures += 1;
@@ -123,16 +125,15 @@ impl Worker {
             return Ok(());
         };
         let mut connection = opened?;
-        if std::mem::take(failures) > 0 {
-            tracing::info!("read models are folded again");
-        }
         while !self.shutdown.is_cancelled() {
             let lags = within(LOOK_TIMEOUT, self.look(&mut connection)).await?;
             self.publish(Status::of(self.models, &lags));
-            if !self
-                .fold_first(&mut connection, claims(self.models, &lags))
-                .await?
-            {
+            let claims = claims(self.models, &lags);
+            let folded = self.fold_first(&mut connection, claims).await?;
+            if std::mem::take(failures) > 0 {
+                tracing::info!("read models are folded again");
+            }
+            if !folded {
                 let idle = tokio::time::sleep(IDLE_WAIT);
                 self.shutdown.run_until_cancelled(idle).await;
             }

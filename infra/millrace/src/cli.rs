@@ -1,12 +1,18 @@
 //! Flags and environment. Everything is checked before anything is opened or bound.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::str::FromStr as _;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use millrace_ledger::store::schema;
+use millrace_publisher::Publisher;
+use rdkafka::ClientConfig;
+use rdkafka::admin::AdminClient;
+use rdkafka::client::DefaultClientContext;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::commands::{accounts, generate, import, ledger, migrate, project, topics, verify};
@@ -92,31 +98,49 @@ pub struct Kafka {
 
 impl Kafka {
     /// The librdkafka properties of the environment.
-    pub fn properties() -> Vec<(String, String)> {
-        std::env::vars()
-            .filter_map(|(name, value)| {
-                let property = name.strip_prefix(KAFKA_PREFIX)?;
-                Some((property.to_ascii_lowercase().replace('_', "."), value))
-            })
-            .collect()
+    pub fn properties() -> Result<Vec<(String, String)>, Usage> {
+        let mut properties = Vec::new();
+        for (variable, value) in std::env::vars_os() {
+            let Some(name) = variable
+                .to_str()
+                .and_then(|name| name.strip_prefix(KAFKA_PREFIX))
+            else {
+                continue;
+            };
+            let name = name.to_ascii_lowercase().replace('_', ".");
+            let value = value
+                .into_string()
+                .map_err(|_| Usage(format!("{} is not UTF-8", variable.display())))?;
+            properties.push((name, value));
+        }
+        Ok(properties)
     }
 
-    /// A client's configuration with nothing but brokers and properties.
-    pub fn client_config(&self) -> rdkafka::ClientConfig {
-        let mut config = rdkafka::ClientConfig::new();
-        config.set("bootstrap.servers", &self.brokers);
-        for (name, value) in Self::properties() {
+    /// A client for questions and orders to the cluster.
+    pub fn admin(&self) -> Result<AdminClient<DefaultClientContext>, Usage> {
+        let mut config = ClientConfig::new();
+        for (name, value) in Self::properties()? {
             config.set(name, value);
         }
-        config
+        config.set("bootstrap.servers", &self.brokers);
+        config.create().map_err(|error| {
+            let refused = millrace_ledger::kafka::consumer::refused(&error);
+            Usage(format!("Kafka settings: {refused}"))
+        })
     }
 
-    /// Where to publish.
-    pub fn publisher(&self) -> millrace_publisher::Settings {
-        millrace_publisher::Settings {
-            properties: Self::properties(),
+    /// Connects to the topic for publishing.
+    pub async fn publisher(&self) -> anyhow::Result<Publisher> {
+        let settings = millrace_publisher::Settings {
+            properties: Self::properties()?,
             ..millrace_publisher::Settings::new(&self.brokers, &self.topic)
-        }
+        };
+        Publisher::connect(&settings).await.map_err(|error| {
+            if let millrace_publisher::Error::Settings(why) = error {
+                return Usage(format!("Kafka settings: {why}")).into();
+            }
+            anyhow::Error::new(error).context("connecting to Kafka")
+        })
     }
 }
 
@@ -139,6 +163,13 @@ impl Database {
             .connect()
             .await
             .with_context(|| format!("connecting to Postgres at {host}:{port}"))
+    }
+
+    /// The same to a database of this version.
+    pub async fn connect_migrated(&self) -> anyhow::Result<sqlx::PgConnection> {
+        let mut connection = self.connect().await?;
+        schema::check(&mut connection).await?;
+        Ok(connection)
     }
 }
 
@@ -175,7 +206,17 @@ impl Admin {
 pub struct Usage(pub String);
 
 /// Ends after a parse error: help and version are no errors; all others exit 64.
-pub fn refuse(error: &clap::Error) -> ExitCode {
+pub fn refuse(mut error: clap::Error) -> ExitCode {
+    let of_database = matches!(
+        error.get(ContextKind::InvalidArg),
+        Some(ContextValue::String(argument)) if argument.starts_with("--database-url")
+    );
+    if of_database && error.get(ContextKind::InvalidValue).is_some() {
+        // There is a password in it.
+        let hidden = ContextValue::String("(not shown)".into());
+        error.insert(ContextKind::InvalidValue, hidden);
+    }
+    let error = &error;
     let _ = error.print();
     if matches!(
         error.kind(),
@@ -220,19 +261,16 @@ fn chain_of(failure: &anyhow::Error) -> String {
     text
 }
 
-/// Writes a line for the person at the terminal.
-#[expect(
-    clippy::print_stderr,
-    reason = "the one place that speaks to the terminal about failure"
-)]
+/// Writes a line about a failure for the person at the terminal.
 pub fn eprint(line: &str) {
-    eprintln!("{line}");
+    // When nobody can be told, the exit status still says it.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Writes a line of a tool's result.
-#[expect(clippy::print_stdout, reason = "the one place that writes results")]
 pub fn print(line: &str) {
-    println!("{line}");
+    // Whoever has stopped reading (`| head`) does not need the rest.
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// The environment variable that an invalid value came from, if it was not given as a flag.
@@ -246,9 +284,11 @@ fn variable_of(error: &clap::Error) -> Option<OsString> {
         .trim_start_matches('-')
         .to_owned();
     let given = format!("--{flag}");
-    if std::env::args()
-        .any(|argument| argument == given || argument.starts_with(&format!("{given}=")))
-    {
+    let is_given = |argument: OsString| {
+        let text = argument.to_string_lossy();
+        text == given || text.starts_with(&format!("{given}="))
+    };
+    if std::env::args_os().any(is_given) {
         return None;
     }
     let command = Cli::command();
@@ -279,10 +319,11 @@ fn brokers(text: &str) -> Result<String, String> {
 
 fn topic(text: &str) -> Result<String, String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if (1..=249).contains(&text.len()) && text.chars().all(legal) {
+    let is_name = (1..=249).contains(&text.len()) && text.chars().all(legal);
+    if is_name && !matches!(text, "." | "..") {
         Ok(text.to_owned())
     } else {
-        Err("a topic has 1 to 249 of A-Z a-z 0-9 . _ -".into())
+        Err("a topic has 1 to 249 of A-Z a-z 0-9 . _ - and is not . or ..".into())
     }
 }
 

@@ -21,6 +21,9 @@ const INTERNAL_KINDS: [&str; 4] = ["transfer", "transfer", "payment", "fee"];
 /// Where they were ordered.
 const CHANNELS: [&str; 4] = ["web", "mobile", "branch", "batch"];
 
+/// Any odd number with its bits well spread: 2^128 divided by the golden ratio.
+const TIME_MIX: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+
 /// The transactions of a [`Workload`], in order.
 #[derive(Debug, Clone)]
 pub struct Transactions {
@@ -127,7 +130,12 @@ fn amount(random: &mut impl Rng) -> Amount {
 
 fn id(version: IdVersion, micros: i64, random: &mut impl Rng) -> Uuid {
     match version {
-        IdVersion::V4 => uuid::Builder::from_random_bytes(random.random()).into_uuid(),
+        // With the time in it: the same seed at another time gives other contents, which need other ids.
+        IdVersion::V4 => {
+            let time = u128::from(micros.unsigned_abs()).wrapping_mul(TIME_MIX);
+            let bytes = (random.random::<u128>() ^ time).to_be_bytes();
+            uuid::Builder::from_random_bytes(bytes).into_uuid()
+        }
         IdVersion::V7 => v7(micros.unsigned_abs(), random.random()),
     }
 }
@@ -239,9 +247,13 @@ mod tests {
     fn ids_of_version_4_are_random() {
         let mut workload = workload(Skew::Uniform, 10, 100);
         workload.id_version = IdVersion::V4;
-        for transaction in workload.transactions().unwrap() {
+        let mut later = workload.clone();
+        later.start_micros += 1;
+        let (all, later) = (workload.transactions(), later.transactions());
+        for (transaction, later) in all.unwrap().zip(later.unwrap()) {
             assert_eq!(transaction.id.get_version_num(), 4);
             assert_eq!(transaction.id.get_variant(), uuid::Variant::RFC4122);
+            assert_ne!(transaction.id, later.id, "other content needs another id");
         }
     }
 

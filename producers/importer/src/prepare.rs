@@ -79,10 +79,10 @@ fn read_map(options: &Options, format: Format) -> Result<Option<(PathBuf, MapFil
     }
 }
 
-/// Refused rows must not be written over what is read.
+/// Refused rows must not be written over what is read, and must be writable when they come.
 fn check_refused(refused: &Path, options: &Options) -> Result<(), Error> {
     let Ok(refused_path) = refused.canonicalize() else {
-        return Ok(());
+        return check_writable(refused);
     };
     let read = std::iter::once(&options.input).chain(&options.map);
     for path in read {
@@ -93,7 +93,27 @@ fn check_refused(refused: &Path, options: &Options) -> Result<(), Error> {
             )));
         }
     }
-    Ok(())
+    check_writable(refused)
+}
+
+/// Tries it and leaves everything as it was.
+fn check_writable(path: &Path) -> Result<(), Error> {
+    let is_new = !path.exists();
+    let opened = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path);
+    let tried = match opened {
+        Ok(_) if is_new => std::fs::remove_file(path),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    };
+    tried.map_err(|error| {
+        let path = path.display();
+        Error::Usage(format!(
+            "refused rows cannot be written to {path} ({error}): give another --refused"
+        ))
+    })
 }
 
 fn csv_source(bytes: Bytes, map: MapFile, map_path: &Path, input: &Path) -> Result<Source, Error> {

@@ -1,7 +1,7 @@
 //! Rows that are no transaction: why, and the file that lists them all.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufRead as _, Read as _};
 use std::path::{Path, PathBuf};
 
 use millrace_rules::Reason;
@@ -9,6 +9,9 @@ use millrace_schemas::Invalid;
 
 /// The longest detail: what a person can read.
 const DETAIL_CHARS_MAX: usize = 300;
+
+/// The columns of the file of refused rows.
+const HEADER: &str = "line,reason,detail,raw";
 
 /// Why a row was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +91,8 @@ pub struct RefusedRow {
     pub detail: String,
 }
 
-/// The file of refused rows: `line,reason,detail,raw`. Created with the first of them.
+/// The file of refused rows: `line,reason,detail,raw`. Created with the first of them; without any, one
+/// that an earlier import has left is removed.
 #[derive(Debug)]
 pub(crate) struct RefusedFile {
     path: PathBuf,
@@ -110,9 +114,24 @@ impl RefusedFile {
     /// The path, if there is such a file now.
     pub(crate) fn finish(mut self) -> io::Result<Option<PathBuf>> {
         match &mut self.writer {
-            None => Ok(None),
+            None => self.remove_left().map(|()| None),
             Some(writer) => writer.flush().map(|()| Some(self.path)),
         }
+    }
+
+    /// Never a file of another kind: its first line must be ours.
+    fn remove_left(&self) -> io::Result<()> {
+        let is_file = self.path.symlink_metadata().is_ok_and(|m| m.is_file());
+        if !is_file {
+            return Ok(());
+        }
+        let mut header = String::new();
+        let file = File::open(&self.path)?.take(HEADER.len() as u64);
+        let is_ours = io::BufReader::new(file).read_line(&mut header).is_ok() && header == HEADER;
+        if is_ours {
+            std::fs::remove_file(&self.path)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -122,7 +141,7 @@ impl RefusedFile {
     fn writer(&mut self) -> io::Result<&mut csv::Writer<File>> {
         if self.writer.is_none() {
             let mut writer = csv::Writer::from_writer(File::create(&self.path)?);
-            writer.write_record(["line", "reason", "detail", "raw"])?;
+            writer.write_record(HEADER.split(','))?;
             self.writer = Some(writer);
         }
         Ok(self.writer.as_mut().expect("it was just created"))

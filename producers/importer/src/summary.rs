@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::refused::RefusedRow;
 
 /// How many refused rows the summary names; the file has them all.
-pub const REFUSED_SHOWN_MAX: usize = 20;
+pub const REFUSED_SHOWN_MAX: usize = 1_000;
 
 /// What an import did. Its text is for people, on several lines.
 #[derive(Debug, Clone, PartialEq, Eq)]

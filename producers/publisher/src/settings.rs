@@ -32,7 +32,7 @@ pub struct Settings {
     pub topic: String,
     /// Properties of librdkafka. They win over the defaults, except those on which the promises rest:
     /// `acks`, `enable.idempotence`, `partitioner`, `delivery.report.only.error` and
-    /// `transactional.id` are refused.
+    /// `transactional.id` are refused, and so is `bootstrap.servers`.
     pub properties: Vec<(String, String)>,
     /// How many records may be unacknowledged before handing in waits:
     /// 1 to [`IN_FLIGHT_RECORDS_LIMIT`].
@@ -71,6 +71,13 @@ impl Settings {
                 (2 * self.in_flight_max).to_string(),
             );
         for (name, value) in &self.properties {
+            // Under its other name a default would still be there, and which of the two librdkafka
+            // believes is a matter of their order.
+            for (default, other) in ALIASES {
+                if name == other {
+                    config.remove(default);
+                }
+            }
             config.set(name, value);
         }
         config
@@ -126,6 +133,13 @@ impl Settings {
     }
 }
 
+/// Defaults of ours that librdkafka knows by another name too.
+const ALIASES: [(&str, &str); 3] = [
+    ("compression.type", "compression.codec"),
+    ("linger.ms", "queue.buffering.max.ms"),
+    ("delivery.timeout.ms", "message.timeout.ms"),
+];
+
 /// The broker's own rule.
 fn is_topic(name: &str) -> bool {
     let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
@@ -160,6 +174,7 @@ pub(crate) fn refused(error: &KafkaError) -> Error {
 /// Why nobody may set this property.
 fn fixed(name: &str) -> Option<&'static str> {
     Some(match name {
+        "bootstrap.servers" | "metadata.broker.list" => "--brokers says where Kafka is",
         "acks" | "request.required.acks" => {
             "a record counts only when all in-sync replicas have it (acks=all)"
         }
@@ -220,6 +235,10 @@ mod tests {
         ] {
             assert_eq!(config.get(name), Some(value), "{name}");
         }
+        let config = settings(&[("queue.buffering.max.ms", "50")]).client_config();
+        let config = config.unwrap();
+        assert_eq!(config.get("queue.buffering.max.ms"), Some("50"));
+        assert_eq!(config.get("linger.ms"), None);
     }
 
     #[test]

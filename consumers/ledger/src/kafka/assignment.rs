@@ -77,6 +77,8 @@ pub struct Cursor {
     seeking: bool,
     /// The end of the log before a seek: believed when no record comes before the partition's end.
     tail: Option<i64>,
+    /// How often it was asked for a tail since the last record came.
+    quiet_asks: u32,
 }
 
 /// The state of one assigned partition.
@@ -177,6 +179,7 @@ impl Assignment {
                 doubt: None,
                 seeking: false,
                 tail: None,
+                quiet_asks: 0,
             }),
             Err(stop) => State::Stopped(stop.clone()),
         };
@@ -187,6 +190,16 @@ impl Assignment {
     /// The partition waits for an operator.
     pub fn stop(&mut self, partition: i32, stop: Stop) {
         self.set(partition, State::Stopped(stop));
+    }
+
+    /// Partitions that stopped because the topic had another partition count are checked again: it may
+    /// be the right one by now. What stopped for another reason waits for an operator.
+    pub fn recheck_partition_counts(&mut self) {
+        for state in self.partitions.values_mut() {
+            if matches!(state, State::Stopped(Stop::PartitionCount { .. })) {
+                *state = State::Unchecked;
+            }
+        }
     }
 
     /// The partition's position is in doubt: it is checked again.
@@ -201,6 +214,7 @@ impl Assignment {
         let Some(State::Active(cursor)) = self.partitions.get_mut(&record.partition) else {
             return false;
         };
+        cursor.quiet_asks = 0;
         if cursor.seeking || record.offset < cursor.next {
             return false;
         }
@@ -231,12 +245,15 @@ impl Assignment {
         }
     }
 
-    /// The log seems to go on to `end` without a record: asks for a seek, to prove it.
-    pub fn prove_tail(&mut self, partition: i32, end: i64) -> Option<i64> {
+    /// The log seems to go on to `end` without a record. Asks for a seek, to prove it, when none has
+    /// come while this was asked `patience` times before.
+    pub fn prove_tail(&mut self, partition: i32, end: i64, patience: u32) -> Option<i64> {
         let Some(State::Active(cursor)) = self.partitions.get_mut(&partition) else {
             return None;
         };
-        let idle = cursor.next == cursor.position && !cursor.seeking;
+        let quiet = cursor.quiet_asks >= patience;
+        cursor.quiet_asks = cursor.quiet_asks.saturating_add(1);
+        let idle = quiet && cursor.next == cursor.position && !cursor.seeking;
         if !idle || end <= cursor.next || cursor.tail.is_some() {
             return None;
         }
@@ -309,6 +326,7 @@ mod tests {
             chain_head: [0; 32],
             policy_version: 0,
             parked_open: 0,
+            anchor_timestamp: None,
         }
     }
 
@@ -411,8 +429,13 @@ mod tests {
         let mut assignment = active(4);
         assignment.end(0);
         assert_eq!(range(&assignment), None);
-        assert_eq!(assignment.prove_tail(0, 4), None);
-        assert_eq!(assignment.prove_tail(0, 6), Some(4));
+        assert_eq!(assignment.prove_tail(0, 4, 0), None);
+        assert_eq!(
+            assignment.prove_tail(0, 6, 3),
+            None,
+            "something may come yet"
+        );
+        assert_eq!(assignment.prove_tail(0, 6, 2), Some(4));
         assignment.end(0);
         assert_eq!(range(&assignment), Some((4, 6)));
     }
@@ -420,7 +443,7 @@ mod tests {
     #[test]
     fn a_record_in_the_tail_ends_the_proof() {
         let mut assignment = active(4);
-        assert_eq!(assignment.prove_tail(0, 6), Some(4));
+        assert_eq!(assignment.prove_tail(0, 6, 0), Some(4));
         assert_eq!(offer(&mut assignment, &[4]), [4]);
         assignment.end(0);
         assert_eq!(range(&assignment), Some((4, 5)));

@@ -1,19 +1,21 @@
 //! Kafka behind the [`Log`] trait: a `BaseConsumer` on the lane's own thread.
 //!
-//! Rebalance callbacks run inside `poll` and only queue an event; an assignment is completed by
-//! [`Log::start`], which names the offsets of the database, or by [`Log::hold`]. Calls here block
-//! their thread for a bounded time: a lane has nothing else to do meanwhile, and the broker sees
-//! heartbeats from librdkafka's own thread.
+//! Rebalance callbacks run inside `poll`. They complete the rebalance at once, without a partition, and
+//! queue an event: the group never waits for the database. librdkafka is given a partition by
+//! [`Log::start`], always with the database's offset, and loses it by [`Log::hold`]. Nothing is ever
+//! paused (the flag would outlive a revocation) and no logical offset is ever used (librdkafka would
+//! look it up and jump there later). Calls here block their thread for a bounded time: a lane has
+//! nothing else to do meanwhile, and the broker sees heartbeats from librdkafka's own thread.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{Headers, Message};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
@@ -69,9 +71,9 @@ impl Settings {
             config.set(name, value);
         }
         for (name, value) in &self.properties {
-            if FIXED_PROPERTIES.iter().any(|(fixed, _)| fixed == name) {
-                return Err(Error::Unavailable(format!(
-                    "the property {name} cannot be set"
+            if let Some(why) = fixed(name) {
+                return Err(Error::Settings(format!(
+                    "property {name} cannot be set: {why}"
                 )));
             }
             config.set(name, value);
@@ -86,6 +88,18 @@ impl Settings {
     }
 }
 
+/// Why nobody may set this property.
+fn fixed(name: &str) -> Option<&'static str> {
+    match name {
+        "bootstrap.servers" | "metadata.broker.list" => Some("--brokers says where Kafka is"),
+        "group.id" => Some("--group names the consumer group"),
+        _ => FIXED_PROPERTIES
+            .iter()
+            .any(|(fixed, _)| *fixed == name)
+            .then_some("the protocol depends on it"),
+    }
+}
+
 /// What librdkafka's callbacks leave for the lane.
 #[derive(Debug, Default)]
 struct Mailbox {
@@ -95,6 +109,60 @@ struct Mailbox {
     broker_up: AtomicBool,
     /// Whether the last thing said of the topic was that it is not there.
     topic_missing: AtomicBool,
+    /// What Kafka does not permit, until it works again.
+    refusal: Mutex<Option<String>>,
+    /// Whether there is a refusal: asked for each record.
+    troubled: AtomicBool,
+    /// The last of the errors that pass by themselves: why no broker is there.
+    last_error: Mutex<String>,
+}
+
+impl Mailbox {
+    fn events(&self) -> MutexGuard<'_, VecDeque<Event>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bounds(&self) -> MutexGuard<'_, HashMap<i32, Bounds>> {
+        self.bounds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last_error(&self) -> MutexGuard<'_, String> {
+        self.last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refusal(&self) -> MutexGuard<'_, Option<String>> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Kafka answers as it should.
+    fn works(&self) {
+        self.topic_missing.store(false, Ordering::Relaxed);
+        self.troubled.store(false, Ordering::Relaxed);
+        *self.refusal() = None;
+    }
+
+    /// Most errors of the client pass and are told of by what they keep from happening. What somebody
+    /// has to permit is not seen otherwise.
+    fn note(&self, error: &KafkaError, reason: &str) {
+        debug!(%error, reason, "Kafka");
+        let is_refusal = matches!(
+            error.rdkafka_error_code(),
+            Some(
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                    | RDKafkaErrorCode::GroupAuthorizationFailed
+                    | RDKafkaErrorCode::InconsistentGroupProtocol
+            )
+        );
+        let text = format!("{error} {reason}").trim_end().to_owned();
+        if is_refusal {
+            *self.refusal() = Some(format!("Kafka refuses: {text}"));
+            self.troubled.store(true, Ordering::Relaxed);
+        } else {
+            *self.last_error() = text;
+        }
+    }
 }
 
 struct Context {
@@ -103,6 +171,14 @@ struct Context {
 }
 
 impl ClientContext for Context {
+    /// What is an error to librdkafka is seldom one here: what keeps the lane from its work is told
+    /// with its readiness, once.
+    fn error(&self, error: KafkaError, reason: &str) {
+        if !matches!(error, KafkaError::PartitionEOF(_)) {
+            self.mailbox.note(&error, reason);
+        }
+    }
+
     fn stats(&self, statistics: Statistics) {
         let up = statistics
             .brokers
@@ -112,11 +188,7 @@ impl ClientContext for Context {
         let Some(topic) = statistics.topics.get(&self.topic) else {
             return;
         };
-        let mut bounds = self
-            .mailbox
-            .bounds
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut bounds = self.mailbox.bounds();
         for (partition, seen) in &topic.partitions {
             if *partition >= 0 && seen.ls_offset >= 0 && seen.lo_offset >= 0 {
                 bounds.insert(
@@ -138,44 +210,37 @@ impl ConsumerContext for Context {
         code: RDKafkaRespErr,
         list: &mut TopicPartitionList,
     ) {
-        let elements = list.elements();
-        let partitions: Vec<_> = elements
+        let partitions: Vec<_> = list
+            .elements()
             .iter()
             .map(TopicPartitionListElem::partition)
             .collect();
         let event = if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            // The loop completes an assignment that has partitions; one that has none must be
-            // completed too, or this member stands still and the whole group with it.
-            if partitions.is_empty()
-                && let Err(error) = consumer.incremental_assign(list)
-            {
-                warn!(%error, "cannot complete an empty assignment");
+            if let Err(error) = consumer.incremental_assign(&TopicPartitionList::new()) {
+                warn!(%error, "cannot complete an assignment");
             }
             Event::Assigned(partitions)
         } else {
-            if let Err(error) = consumer.incremental_unassign(list) {
+            if let Err(error) = give_back(consumer, list) {
                 warn!(%error, "cannot give partitions back");
             }
             Event::Revoked(partitions)
         };
-        let mut events = self
-            .mailbox
-            .events
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        events.push_back(event);
+        self.mailbox.events().push_back(event);
     }
 }
 
-/// Whether the consumer reads a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reading {
-    /// The assignment is not completed yet.
-    Pending,
-    /// Records come.
-    Running,
-    /// Assigned and paused.
-    Paused,
+/// Unassigns those of the partitions that librdkafka has: it takes nothing of a list with others.
+fn give_back(consumer: &BaseConsumer<Context>, list: &TopicPartitionList) -> KafkaResult<()> {
+    let assigned = consumer.assignment()?;
+    let mut held = TopicPartitionList::new();
+    for element in list.elements() {
+        let (topic, partition) = (element.topic(), element.partition());
+        if assigned.find_partition(topic, partition).is_some() {
+            held.add_partition(topic, partition);
+        }
+    }
+    consumer.incremental_unassign(&held)
 }
 
 /// One member of the consumer group.
@@ -183,12 +248,13 @@ pub struct KafkaLog {
     consumer: BaseConsumer<Context>,
     mailbox: Arc<Mailbox>,
     topic: String,
-    reading: BTreeMap<i32, Reading>,
+    /// The partitions that librdkafka has been given.
+    running: BTreeSet<i32>,
 }
 
 impl KafkaLog {
-    /// Joins the group. The broker need not be there yet.
-    pub fn join(settings: &Settings) -> Result<Self, Error> {
+    /// Makes the client, which is no member of the group yet. The broker need not be there.
+    pub fn new(settings: &Settings) -> Result<Self, Error> {
         let mailbox = Arc::new(Mailbox::default());
         let context = Context {
             mailbox: Arc::clone(&mailbox),
@@ -197,37 +263,31 @@ impl KafkaLog {
         let consumer: BaseConsumer<Context> = settings
             .config()?
             .create_with_context(context)
-            .map_err(|error| unavailable(&error))?;
-        consumer
-            .subscribe(&[&settings.topic])
-            .map_err(|error| unavailable(&error))?;
+            .map_err(|error| refused(&error))?;
         Ok(Self {
             consumer,
             mailbox,
             topic: settings.topic.clone(),
-            reading: BTreeMap::new(),
+            running: BTreeSet::new(),
         })
     }
 
+    /// Joins the group.
+    pub fn join(&self) -> Result<(), Error> {
+        let joined = self.consumer.subscribe(&[&self.topic]);
+        joined.map_err(|error| unavailable(&error))
+    }
+
     fn take_event(&mut self) -> Option<Event> {
-        let event = self
-            .mailbox
-            .events
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front()?;
+        let event = self.mailbox.events().pop_front()?;
         match &event {
-            Event::Assigned(partitions) => {
-                self.mailbox.topic_missing.store(false, Ordering::Relaxed);
-                self.reading
-                    .extend(partitions.iter().map(|p| (*p, Reading::Pending)));
-            }
+            Event::Assigned(_) => self.mailbox.works(),
             Event::Revoked(partitions) => {
                 for partition in partitions {
-                    self.reading.remove(partition);
+                    self.running.remove(partition);
                 }
             }
-            Event::OutOfRange(_) => {}
+            Event::OutOfRange(_) | Event::Broken(_) => {}
         }
         Some(event)
     }
@@ -239,18 +299,17 @@ impl KafkaLog {
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
             ) => {
                 // The error names no partition: every running one is checked again.
-                let mut events = self
-                    .mailbox
-                    .events
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                let running = self.reading.iter().filter(|(_, r)| **r == Reading::Running);
-                events.extend(running.map(|(partition, _)| Event::OutOfRange(*partition)));
+                let out_of_range = self.running.iter().copied().map(Event::OutOfRange);
+                self.mailbox.events().extend(out_of_range);
             }
             KafkaError::MessageConsumption(
                 RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic,
             ) => self.mailbox.topic_missing.store(true, Ordering::Relaxed),
-            error => debug!(%error, "the broker answers with an error"),
+            KafkaError::MessageConsumptionFatal(code) => {
+                let broken = Event::Broken(format!("the Kafka client cannot go on: {code}"));
+                self.mailbox.events().push_back(broken);
+            }
+            error => self.mailbox.note(error, ""),
         }
     }
 
@@ -263,10 +322,6 @@ impl KafkaLog {
             }
         }
         list
-    }
-
-    fn in_state(&self, partition: i32, state: Reading) -> bool {
-        self.reading.get(&partition) == Some(&state)
     }
 }
 
@@ -281,27 +336,25 @@ impl Log for KafkaLog {
                 return None;
             }
             match self.consumer.poll(wait) {
-                None if self
-                    .mailbox
-                    .events
-                    .lock()
-                    .is_ok_and(|events| events.is_empty()) =>
-                {
-                    return None;
-                }
+                None if self.mailbox.events().is_empty() => return None,
                 None => {}
-                Some(Ok(message)) => intake.push(Incoming {
-                    partition: message.partition(),
-                    offset: message.offset(),
-                    timestamp: message.timestamp().to_millis(),
-                    key: message.key(),
-                    value: message.payload(),
-                    headers: message
-                        .headers()
-                        .into_iter()
-                        .flat_map(Headers::iter)
-                        .map(|header| (header.key, header.value)),
-                }),
+                Some(Ok(message)) => {
+                    if self.mailbox.troubled.load(Ordering::Relaxed) {
+                        self.mailbox.works();
+                    }
+                    intake.push(Incoming {
+                        partition: message.partition(),
+                        offset: message.offset(),
+                        timestamp: message.timestamp().to_millis(),
+                        key: message.key(),
+                        value: message.payload(),
+                        headers: message
+                            .headers()
+                            .into_iter()
+                            .flat_map(Headers::iter)
+                            .map(|header| (header.key, header.value)),
+                    });
+                }
                 Some(Err(error)) => self.on_error(&error, intake),
             }
             wait = Duration::ZERO;
@@ -321,6 +374,7 @@ impl Log for KafkaLog {
         if partitions == 0 {
             return Err(Error::TopicMissing(self.topic.clone()));
         }
+        self.mailbox.topic_missing.store(false, Ordering::Relaxed);
         Ok(Topic {
             name: self.topic.clone(),
             partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
@@ -334,97 +388,48 @@ impl Log for KafkaLog {
             .fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT)
             .map_err(|error| unavailable(&error))?;
         let bounds = Bounds { start, end };
-        let mut seen = self
-            .mailbox
-            .bounds
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        seen.insert(partition, bounds);
+        self.mailbox.bounds().insert(partition, bounds);
         Ok(bounds)
     }
 
     fn problem(&self) -> Option<Error> {
+        if let Some(refusal) = self.mailbox.refusal().clone() {
+            return Some(Error::Unavailable(refusal));
+        }
         if !self.mailbox.broker_up.load(Ordering::Relaxed) {
-            return Some(Error::Unavailable("no Kafka broker is connected".into()));
+            let why = self.mailbox.last_error();
+            let colon = if why.is_empty() { "" } else { ": " };
+            let problem = format!("no Kafka broker is connected{colon}{why}");
+            return Some(Error::Unavailable(problem));
         }
         let missing = self.mailbox.topic_missing.load(Ordering::Relaxed);
         missing.then(|| Error::TopicMissing(self.topic.clone()))
     }
 
     fn last_bounds(&self, partition: i32) -> Option<Bounds> {
-        let seen = self
-            .mailbox
-            .bounds
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        seen.get(&partition).copied()
+        self.mailbox.bounds().get(&partition).copied()
     }
 
     async fn start(&mut self, positions: &[(i32, i64)]) -> Result<(), Error> {
-        let at = |state: Reading| {
-            let chosen = positions.iter().filter(|(partition, _)| match state {
-                Reading::Pending => self.in_state(*partition, Reading::Pending),
-                _ => {
-                    !self.in_state(*partition, Reading::Pending)
-                        && self.reading.contains_key(partition)
-                }
-            });
-            self.list(chosen.map(|(partition, offset)| (*partition, Offset::Offset(*offset))))
-        };
-        let (fresh, assigned) = (at(Reading::Pending), at(Reading::Running));
-        if fresh.count() > 0 {
-            self.consumer
-                .incremental_assign(&fresh)
-                .map_err(|error| unavailable(&error))?;
-        }
-        if assigned.count() > 0 {
-            let sought = self
-                .consumer
-                .seek_partitions(assigned, REQUEST_TIMEOUT)
-                .map_err(|error| unavailable(&error))?;
-            for element in sought.elements() {
-                element.error().map_err(|error| unavailable(&error))?;
-            }
-            let paused = positions
-                .iter()
-                .filter(|(p, _)| self.in_state(*p, Reading::Paused));
-            let paused = self.list(paused.map(|(partition, _)| (*partition, Offset::Invalid)));
-            self.consumer
-                .resume(&paused)
-                .map_err(|error| unavailable(&error))?;
-        }
-        for (partition, _) in positions {
-            if let Some(reading) = self.reading.get_mut(partition) {
-                *reading = Reading::Running;
-            }
-        }
+        let partitions: Vec<_> = positions.iter().map(|(partition, _)| *partition).collect();
+        // Given back first rather than sought: what was fetched before is gone for certain, and it
+        // works where the fetcher has given up too.
+        self.hold(&partitions);
+        let offsets = positions.iter().map(|(p, at)| (*p, Offset::Offset(*at)));
+        self.consumer
+            .incremental_assign(&self.list(offsets))
+            .map_err(|error| unavailable(&error))?;
+        self.running.extend(partitions);
         Ok(())
     }
 
     fn hold(&mut self, partitions: &[i32]) {
-        let pending = partitions
-            .iter()
-            .filter(|partition| self.in_state(**partition, Reading::Pending));
-        // The rebalance must be completed, or the whole group waits; the end is a place where nothing
-        // is read by mistake.
-        let pending = self.list(pending.map(|partition| (*partition, Offset::End)));
-        if pending.count() > 0
-            && let Err(error) = self.consumer.incremental_assign(&pending)
-        {
-            warn!(%error, "cannot complete the assignment");
-        }
-        let running = partitions
-            .iter()
-            .filter(|partition| self.reading.contains_key(partition))
-            .copied();
-        let running = self.list(running.map(|partition| (partition, Offset::Invalid)));
-        if let Err(error) = self.consumer.pause(&running) {
-            warn!(%error, "cannot pause");
-        }
         for partition in partitions {
-            if let Some(reading) = self.reading.get_mut(partition) {
-                *reading = Reading::Paused;
-            }
+            self.running.remove(partition);
+        }
+        let list = self.list(partitions.iter().map(|p| (*p, Offset::Invalid)));
+        if let Err(error) = give_back(&self.consumer, &list) {
+            warn!(%error, "cannot give partitions back");
         }
     }
 
@@ -441,6 +446,14 @@ impl Log for KafkaLog {
             debug!(%error, "cannot hint the offsets");
         }
     }
+}
+
+/// The error of a client that could not be made; never with the value of a property.
+pub fn refused(error: &KafkaError) -> Error {
+    Error::Settings(match error {
+        KafkaError::ClientConfig(_, why, name, _) => format!("property {name}: {why}"),
+        other => other.to_string(),
+    })
 }
 
 fn unavailable(error: &KafkaError) -> Error {

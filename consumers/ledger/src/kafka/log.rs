@@ -13,6 +13,8 @@ pub enum Event {
     Revoked(Vec<i32>),
     /// The partition cannot be read on from where it was asked to start.
     OutOfRange(i32),
+    /// This log will hand out nothing more: begin with another.
+    Broken(String),
 }
 
 /// The topic as the broker has it.
@@ -41,6 +43,9 @@ pub enum Error {
     /// The topic is not there: an operator creates it.
     #[error("topic {0:?} does not exist; create it with: millrace topics create --topic {0}")]
     TopicMissing(String),
+    /// A property that the client does not take: correct it. Never with the property's value.
+    #[error("{0}")]
+    Settings(String),
     /// Everything else may pass.
     #[error("{0}")]
     Unavailable(String),
@@ -68,7 +73,8 @@ pub trait Log {
     /// The bounds that the last fetch showed, without a request.
     fn last_bounds(&self, partition: i32) -> Option<Bounds>;
 
-    /// Reads each (partition, offset) from there on; whatever was fetched before is dropped.
+    /// Reads each (partition, offset) from there on, whether it was read before, held, or neither;
+    /// whatever was fetched before is dropped.
     async fn start(&mut self, positions: &[(i32, i64)]) -> Result<(), Error>;
 
     /// Stops reading these partitions until the next [`Log::start`], but stays their owner.

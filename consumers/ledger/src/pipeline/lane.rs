@@ -4,6 +4,7 @@
 //! how things are. All I/O goes through [`Log`] and [`Store`], time through [`Clock`], randomness
 //! through the seed: a simulation runs this very code.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -26,6 +27,11 @@ const POLL_WAIT: Duration = Duration::from_millis(100);
 
 /// How often a lane says how its partitions are, hints to the broker and looks for empty tails.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How many ticks without a record make a partition's tail worth proving: at once where the lane has
+/// nothing to do; where it has, records may be waiting behind those of other partitions.
+const PATIENCE_IDLE: u32 = 1;
+const PATIENCE_BUSY: u32 = 15;
 
 /// How often the topic's partition count is read again: with another one keys change their places.
 const TOPIC_INTERVAL: Duration = Duration::from_secs(10);
@@ -67,6 +73,19 @@ pub struct Lane<L, S, C> {
     idle_since: Option<Duration>,
     /// What keeps this lane from its work.
     problems: Vec<String>,
+    /// Whether the log hands out nothing more.
+    broken: bool,
+    /// Stops that are in the log already.
+    told: BTreeMap<i32, Stop>,
+}
+
+/// What came of checking partitions.
+#[derive(Debug, Default)]
+struct Checked {
+    /// Those that fit, and where to read from.
+    starts: Vec<(i32, i64)>,
+    /// Those of which the broker does not tell.
+    failed: Vec<(i32, log::Error)>,
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +116,17 @@ enum Failure {
     Log(#[from] log::Error),
 }
 
+impl Failure {
+    /// Whether other partitions would fail in the same way.
+    fn concerns_all(&self) -> bool {
+        match self {
+            Self::Fenced { .. }
+            | Self::Store(store::Error::Contradiction(_) | store::Error::Locked(_)) => false,
+            Self::Repartitioned | Self::Store(_) | Self::Log(_) => true,
+        }
+    }
+}
+
 impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
     /// A lane without partitions; the seed spreads the waits of many lanes.
     pub fn new(log: L, store: S, clock: C, board: Board, seed: u64) -> Self {
@@ -115,12 +145,14 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             topic_checked_at: Duration::ZERO,
             idle_since: None,
             problems: Vec::new(),
+            broken: false,
+            told: BTreeMap::new(),
         }
     }
 
-    /// Works until `stop` says so, between two batches.
+    /// Works until `stop` says so, between two batches; ends by itself only when the log is broken.
     pub async fn run(&mut self, stop: impl Fn() -> bool) {
-        while !stop() {
+        while !stop() && !self.broken {
             self.step().await;
         }
         let positions: Vec<_> = self.assignment.positions().collect();
@@ -133,10 +165,11 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
     pub async fn step(&mut self) {
         let event = self.log.poll(self.poll_wait(), &mut self.intake).await;
         self.note_idleness(event.as_ref());
-        if let Some(event) = event {
-            self.on_event(event);
+        match event {
+            // There may be more of them, about the same partitions: first things first.
+            Some(event) => self.on_event(event),
+            None => self.check_assignment().await,
         }
-        self.check_assignment().await;
         self.take_in().await;
         if self.assignment.ranges().next().is_some() {
             self.apply().await;
@@ -178,6 +211,8 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             Event::Revoked(partitions) => {
                 info!(?partitions, "partitions revoked");
                 self.assignment.revoke(&partitions);
+                self.told
+                    .retain(|partition, _| !partitions.contains(partition));
                 self.board.remove(partitions.into_iter());
             }
             Event::OutOfRange(partition) => {
@@ -186,6 +221,10 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
                     "the log has no record at the position: checking it again"
                 );
                 self.assignment.recheck(partition);
+            }
+            Event::Broken(why) => {
+                error!(why, "the lane ends");
+                self.broken = true;
             }
         }
     }
@@ -197,10 +236,13 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             return;
         }
         match self.check(&unchecked).await {
-            Ok(starts) => {
+            Ok(Checked { starts, failed }) => {
                 self.backoff = Backoff::default();
                 if let Err(failure) = self.log.start(&starts).await {
                     self.fail(starts.iter().map(|(partition, _)| *partition), &failure);
+                }
+                for (partition, failure) in failed {
+                    self.fail([partition].into_iter(), &failure);
                 }
             }
             Err(failure) => self.fail(unchecked.into_iter(), &failure),
@@ -208,37 +250,46 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         self.report_health().await;
     }
 
-    async fn check(&mut self, unchecked: &[i32]) -> Result<Vec<(i32, i64)>, Failure> {
+    async fn check(&mut self, unchecked: &[i32]) -> Result<Checked, Failure> {
         let topic = self.log.topic().await?;
-        let mut bounds = Vec::with_capacity(unchecked.len());
+        let mut checked = Checked::default();
+        let mut bounds = BTreeMap::new();
         for partition in unchecked {
-            bounds.push(self.log.bounds(*partition).await?);
+            // One without a leader does not keep the others waiting.
+            match self.log.bounds(*partition).await {
+                Ok(found) => drop(bounds.insert(*partition, found)),
+                Err(failure) => checked.failed.push((*partition, failure)),
+            }
         }
-        let log_starts: Vec<_> = unchecked
-            .iter()
-            .zip(&bounds)
-            .map(|(p, bounds)| (*p, bounds.start))
-            .collect();
+        let log_starts: Vec<_> = bounds.iter().map(|(p, b)| (*p, b.start)).collect();
         let attached = self.store.attach(&topic, &log_starts).await?;
         let misfit = misfit(&attached.topic, &topic);
         self.topic = Some(attached.topic);
-        let mut starts = Vec::new();
-        for (position, bounds) in attached.positions.iter().zip(bounds) {
-            let partition = position.partition;
-            if let Some(stop) = &misfit {
-                self.stop(partition, stop.clone());
-                continue;
+        if let Some(stop) = misfit {
+            for partition in unchecked {
+                self.stop(*partition, stop.clone());
             }
-            match self.assignment.check(position, bounds) {
-                Ok(offset) => starts.push((partition, offset)),
+            return Ok(Checked::default());
+        }
+        for position in &attached.positions {
+            let partition = position.partition;
+            let Some(bounds) = bounds.get(&partition) else {
+                continue;
+            };
+            self.board.taken_over(partition, position.anchor_timestamp);
+            match self.assignment.check(position, *bounds) {
+                Ok(offset) => checked.starts.push((partition, offset)),
                 Err(stop) => self.stop(partition, stop),
             }
         }
-        Ok(starts)
+        Ok(checked)
     }
 
     fn stop(&mut self, partition: i32, stop: Stop) {
-        error!(partition, reason = %stop, "the partition is stopped until an operator acts");
+        if self.told.get(&partition) != Some(&stop) {
+            error!(partition, reason = %stop, "the partition is stopped until an operator acts");
+            self.told.insert(partition, stop.clone());
+        }
         self.log.hold(&[partition]);
         self.assignment.stop(partition, stop);
     }
@@ -316,6 +367,13 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
                     waiting.push(back);
                     waiting.push(front);
                 }
+                // One partition is not to hold back the others.
+                Err(Failure::Store(
+                    store::Error::Contradiction(detail) | store::Error::Locked(detail),
+                )) if batch.slices().len() > 1 => {
+                    debug!(error = detail, "one partition at a time");
+                    waiting.extend(batch.by_partition().into_iter().rev());
+                }
                 Err(Failure::Store(store::Error::Row(detail))) => {
                     let found = batch.slices().iter().flat_map(|slice| batch.records(slice));
                     culprits.extend(found.map(|record| (record.partition, record.offset)));
@@ -327,10 +385,18 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
                     waiting.push(batch);
                 }
                 Err(failure) => {
-                    waiting.push(batch);
-                    let partitions = waiting.iter().flat_map(Batch::partitions).collect();
+                    let mut partitions = batch.partitions();
+                    let others_too = failure.concerns_all();
+                    waiting.retain(|other| {
+                        let drop = others_too || other.shares_any(&partitions);
+                        if drop {
+                            partitions.extend(other.partitions());
+                        }
+                        !drop
+                    });
+                    partitions.sort_unstable();
+                    partitions.dedup();
                     self.drop_batches(partitions, failure);
-                    break;
                 }
             }
         }
@@ -449,9 +515,9 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         self.report_health().await;
         let positions: Vec<_> = self.assignment.positions().collect();
         self.log.hint(&positions);
-        if self.idle_since.is_some_and(|since| now >= since + TICK) {
-            self.prove_tails().await;
-        }
+        let idle = self.idle_since.is_some_and(|since| now >= since + TICK);
+        self.prove_tails(if idle { PATIENCE_IDLE } else { PATIENCE_BUSY })
+            .await;
         if now >= self.topic_checked_at + TOPIC_INTERVAL {
             self.topic_checked_at = now;
             self.check_topic().await;
@@ -473,16 +539,17 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
                 self.stop(partition, stop.clone());
             }
         }
+        self.assignment.recheck_partition_counts();
     }
 
-    async fn prove_tails(&mut self) {
+    async fn prove_tails(&mut self, patience: u32) {
         let ends: Vec<_> = self
             .assignment
             .positions()
             .filter_map(|(partition, _)| Some((partition, self.log.last_bounds(partition)?.end)))
             .collect();
         for (partition, end) in ends {
-            if let Some(next) = self.assignment.prove_tail(partition, end) {
+            if let Some(next) = self.assignment.prove_tail(partition, end, patience) {
                 debug!(
                     partition,
                     next, end, "nothing comes before the end: seeking to prove it"
@@ -504,7 +571,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             })
             .collect();
         for status in &statuses {
-            observe::partition(status, now);
+            observe::partition(status);
         }
         let written = self.store.publish_status(&statuses).await;
         let problems = [

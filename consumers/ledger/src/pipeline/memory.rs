@@ -57,8 +57,11 @@ impl Memory {
         }
         for position in positions {
             let known = self.partitions.entry(position.partition).or_default();
-            known.policy_version = position.policy_version;
-            if known.chain_head != position.chain_head {
+            // Funds end with the policies too: while an account was unlimited, nobody kept count.
+            if known.policy_version != position.policy_version
+                || known.chain_head != position.chain_head
+            {
+                known.policy_version = position.policy_version;
                 known.chain_head = position.chain_head;
                 known.funds.clear();
             }

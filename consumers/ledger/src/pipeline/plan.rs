@@ -2,6 +2,7 @@
 
 use millrace_rules::{Amount, Decisions, ParkReason, Reason, Verdict};
 use millrace_rules::{Candidate, Content};
+use millrace_schemas::transaction::{OCCURRED_AT_MAX, OCCURRED_AT_MIN};
 use millrace_schemas::{Transaction, Wire};
 
 use crate::chain::{self, Chain, Numbers};
@@ -62,7 +63,19 @@ pub struct RefusedRow<'a> {
     /// The record.
     pub raw: RawRow<'a>,
     /// As far as it could be read.
-    pub wire: std::borrow::Cow<'a, Wire<'a>>,
+    pub read: Read,
+}
+
+/// What could be read of a refused record, as far as the columns can hold it.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the columns are described with the table")]
+pub struct Read {
+    pub id: Option<uuid::Uuid>,
+    pub debit_account: String,
+    pub credit_account: String,
+    pub amount: Option<i64>,
+    pub currency: String,
+    pub occurred_at: Option<i64>,
 }
 
 /// A row of `parked`.
@@ -231,21 +244,18 @@ impl<'o, 'd> Part<'o, 'd> {
         decoded: &'d Decoded<'d>,
         reason: Reason,
     ) {
-        use std::borrow::Cow;
-        let (detail, wire) = match decoded {
-            Decoded::Refused(refusal) => (
-                Cow::Borrowed(&*refusal.detail),
-                Cow::Borrowed(&refusal.wire),
+        let (detail, read) = match decoded {
+            Decoded::Refused(refusal) => (refusal.detail.as_str(), Read::of(&refusal.wire)),
+            Decoded::Transaction(transaction) => (
+                "the id is known with other content",
+                Read::of(&transaction.to_wire()),
             ),
-            Decoded::Transaction(transaction) => {
-                let detail = "the id is known with other content";
-                (Cow::Borrowed(detail), Cow::Owned(transaction.to_wire()))
-            }
             Decoded::Parked { .. } => unreachable!("what cannot be read is parked"),
         };
-        let raw = self.raw(batch, record, reason.code(), detail);
-        self.chain.refused(&raw.for_chain(self.outcome.recorded_at));
-        self.outcome.refused.push(RefusedRow { raw, wire });
+        let raw = self.raw(batch, record, reason.code(), detail.into());
+        self.chain
+            .refused(&raw.for_chain(self.outcome.recorded_at), &read.for_chain());
+        self.outcome.refused.push(RefusedRow { raw, read });
     }
 
     fn parked(
@@ -268,7 +278,10 @@ impl<'o, 'd> Part<'o, 'd> {
             _ => "an earlier record of this key is parked",
         };
         let raw = self.raw(batch, record, reason.code(), detail.into());
-        self.chain.parked(&raw.for_chain(self.outcome.recorded_at));
+        self.chain.parked(
+            &raw.for_chain(self.outcome.recorded_at),
+            id.map(uuid::Uuid::into_bytes),
+        );
         self.outcome.parked.push(ParkedRow { raw, id });
     }
 
@@ -321,6 +334,33 @@ impl<'o, 'd> Part<'o, 'd> {
             chain_head,
             anchor,
         });
+    }
+}
+
+impl Read {
+    fn of(wire: &Wire<'_>) -> Self {
+        // Longer values are in the raw bytes beside them.
+        let shown = |text: &str| text.chars().filter(|c| *c != '\0').take(200).collect();
+        let times = OCCURRED_AT_MIN..=OCCURRED_AT_MAX;
+        Self {
+            id: uuid::Uuid::try_parse(&wire.id).ok(),
+            debit_account: shown(&wire.debit_account),
+            credit_account: shown(&wire.credit_account),
+            amount: wire.amount_read(),
+            currency: shown(&wire.currency),
+            occurred_at: Some(wire.occurred_at).filter(|at| times.contains(at)),
+        }
+    }
+
+    fn for_chain(&self) -> chain::Readable<'_> {
+        chain::Readable {
+            id: self.id.map(uuid::Uuid::into_bytes),
+            debit_account: Some(&self.debit_account),
+            credit_account: Some(&self.credit_account),
+            amount: self.amount,
+            currency: Some(&self.currency),
+            occurred_at: self.occurred_at,
+        }
     }
 }
 

@@ -66,21 +66,17 @@ impl Rows {
     /// The encoded rows of `refused`.
     pub fn refused(&mut self, rows: &[RefusedRow<'_>], recorded_at: i64) -> &[u8] {
         self.begin();
-        for RefusedRow { raw, wire } in rows {
+        for RefusedRow { raw, read } in rows {
             self.0.extend_from_slice(&16i16.to_be_bytes());
             self.raw(raw, recorded_at);
-            self.uuid(uuid::Uuid::try_parse(&wire.id).ok());
-            // What was refused may be anything: only what the columns can hold is shown.
-            self.readable(&wire.debit_account);
-            self.readable(&wire.credit_account);
-            self.int8(wire.amount);
-            self.readable(&wire.currency);
-            let valid = millrace_schemas::transaction::OCCURRED_AT_MIN
-                ..=millrace_schemas::transaction::OCCURRED_AT_MAX;
-            if valid.contains(&wire.occurred_at) {
-                self.timestamp(wire.occurred_at);
-            } else {
-                self.null();
+            self.uuid(read.id);
+            self.text(&read.debit_account);
+            self.text(&read.credit_account);
+            self.int8_or_null(read.amount);
+            self.text(&read.currency);
+            match read.occurred_at {
+                Some(micros) => self.timestamp(micros),
+                None => self.null(),
             }
         }
         self.end()
@@ -104,10 +100,7 @@ impl Rows {
         self.int2(row.reason);
         self.text(&row.detail);
         self.timestamp(recorded_at);
-        match row.record_timestamp {
-            Some(timestamp) => self.int8(timestamp),
-            None => self.null(),
-        }
+        self.int8_or_null(row.record_timestamp);
         for bytes in [row.key, row.value, Some(row.headers)] {
             match bytes {
                 Some(bytes) => self.bytes(bytes),
@@ -143,18 +136,19 @@ impl Rows {
         self.bytes(&number.to_be_bytes());
     }
 
+    fn int8_or_null(&mut self, number: Option<i64>) {
+        match number {
+            Some(number) => self.int8(number),
+            None => self.null(),
+        }
+    }
+
     fn timestamp(&mut self, micros: i64) {
         self.int8(micros - POSTGRES_EPOCH_MICROS);
     }
 
     fn text(&mut self, text: &str) {
         self.bytes(text.as_bytes());
-    }
-
-    fn readable(&mut self, text: &str) {
-        // Longer values are in the raw bytes beside this column.
-        let shown: String = text.chars().filter(|c| *c != '\0').take(200).collect();
-        self.text(&shown);
     }
 
     fn uuid(&mut self, id: Option<uuid::Uuid>) {

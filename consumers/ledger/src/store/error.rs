@@ -6,6 +6,9 @@ pub enum Error {
     /// Another transaction was in the way: decide afresh and try again.
     #[error("{0}")]
     Retry(String),
+    /// Another owner holds a lock: these partitions must wait for it.
+    #[error("{0}")]
+    Locked(String),
     /// A row of the ledger itself was refused: find it and park it.
     #[error("{0}")]
     Row(String),
@@ -35,6 +38,8 @@ impl Error {
         match (&*code, database.constraint().unwrap_or_default(), during) {
             // serialization_failure, deadlock_detected, or another partition bound the id first.
             ("40001" | "40P01", _, _) | ("23505", "ledger_id_key", _) => Self::Retry(text),
+            // lock_not_available
+            ("55P03", _, _) => Self::Locked(text),
             ("23505", "ledger_pkey" | "refused_pkey" | "parked_pkey" | "batches_pkey", _) => {
                 Self::Contradiction(text)
             }

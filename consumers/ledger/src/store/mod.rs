@@ -24,7 +24,7 @@ pub use error::Error;
 pub use micros::Micros;
 
 use crate::chain::{Head, Numbers};
-use crate::kafka::log::Topic;
+use crate::kafka::log::{Bounds, Topic};
 use crate::pipeline::plan::Outcome;
 
 /// A partition's row in `positions`.
@@ -46,6 +46,8 @@ pub struct Position {
     pub policy_version: i64,
     /// How many parked records are open.
     pub parked_open: i64,
+    /// When the last applied record came into the log, milliseconds since 1970, where that is known.
+    pub anchor_timestamp: Option<i64>,
 }
 
 /// A partition's position after a batch.
@@ -105,15 +107,28 @@ pub struct PartitionStatus {
     pub detail: String,
     /// The next offset to apply, where it is known.
     pub position: Option<i64>,
-    /// The oldest offset in the log.
-    pub log_start: i64,
-    /// The offset after the last committed record.
-    pub log_end: i64,
-    /// When the oldest record that is not applied came in, microseconds since 1970; none when there
-    /// is none.
+    /// What the log holds, where it is known.
+    pub bounds: Option<Bounds>,
+    /// When the oldest record that is not applied came in, or the last applied one before it,
+    /// microseconds since 1970; none when there is none, or when it is not known.
     pub oldest_unapplied_at: Option<i64>,
     /// When this was true, microseconds since 1970.
     pub updated_at: i64,
+}
+
+impl PartitionStatus {
+    /// Offsets between the position and the log's end, where both are known.
+    pub fn lag_records(&self) -> Option<i64> {
+        Some((self.bounds?.end - self.position?).max(0))
+    }
+
+    /// The age of the oldest record that is not applied, in microseconds: 0 when there is none.
+    pub fn lag_micros(&self) -> Option<i64> {
+        if self.lag_records() == Some(0) {
+            return Some(0);
+        }
+        Some((self.updated_at - self.oldest_unapplied_at?).max(0))
+    }
 }
 
 /// The store: Postgres, or a simulation of it. One lane owns it. Between [`Store::lock`] and
@@ -124,7 +139,7 @@ pub struct PartitionStatus {
 )]
 pub trait Store {
     /// Ties the database to the topic when it has none yet, and reads the positions; a partition
-    /// seen for the first time begins at the given log start.
+    /// seen for the first time begins at the given log start, if the topic is the database's.
     async fn attach(&mut self, topic: &Topic, starts: &[(i32, i64)]) -> Result<Attached, Error>;
 
     /// Begins a transaction and locks the partitions (ascending): their positions, in their order.

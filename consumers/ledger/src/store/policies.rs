@@ -37,19 +37,25 @@ pub struct Policy {
 /// The account of the default policy.
 const ANY: &str = "*";
 
-/// Sets an account's overdraft limit, for one currency or for all.
-pub async fn set_limit(
+/// Sets an account's overdraft limit, for one currency or for all, and what it may do: what is given
+/// of them, together. A status counts in every partition, for credits come from all of them.
+pub async fn set(
     connection: &mut PgConnection,
     account: &AccountId<'_>,
-    currency: Option<Currency>,
-    limit: Limit,
+    limit: Option<(Option<Currency>, Limit)>,
+    status: Option<Status>,
 ) -> Result<(), Error> {
-    if account.is_external() {
+    if account.is_external() && limit.is_some() {
         return Err(Error::External(account.to_string()));
     }
     let mut db_tx = connection.begin().await?;
-    write_limit(&mut db_tx, account.as_str(), currency, limit).await?;
-    bump(&mut db_tx, Some(account)).await?;
+    if let Some((currency, limit)) = limit {
+        write_limit(&mut db_tx, account.as_str(), currency, limit).await?;
+    }
+    if let Some(status) = status {
+        write_status(&mut db_tx, account.as_str(), status).await?;
+    }
+    bump(&mut db_tx, status.is_none().then_some(account)).await?;
     Ok(db_tx.commit().await?)
 }
 
@@ -61,35 +67,6 @@ pub async fn set_default_limit(
 ) -> Result<(), Error> {
     let mut db_tx = connection.begin().await?;
     write_limit(&mut db_tx, ANY, currency, limit).await?;
-    bump(&mut db_tx, None).await?;
-    Ok(db_tx.commit().await?)
-}
-
-/// Sets what an account may do. It counts in every partition: credits come from all of them.
-pub async fn set_status(
-    connection: &mut PgConnection,
-    account: &AccountId<'_>,
-    status: Status,
-) -> Result<(), Error> {
-    let mut db_tx = connection.begin().await?;
-    if status == Status::Open {
-        sqlx::query!(
-            "delete from millrace.account_statuses where account = $1",
-            account.as_str()
-        )
-        .execute(&mut *db_tx)
-        .await?;
-    } else {
-        sqlx::query!(
-            "insert into millrace.account_statuses (account, status) values ($1, $2)
-             on conflict (account) do update
-             set status = excluded.status, set_by = session_user, set_at = now()",
-            account.as_str(),
-            status.as_str()
-        )
-        .execute(&mut *db_tx)
-        .await?;
-    }
     bump(&mut db_tx, None).await?;
     Ok(db_tx.commit().await?)
 }
@@ -150,6 +127,32 @@ async fn write_limit(
     Ok(())
 }
 
+async fn write_status(
+    connection: &mut PgConnection,
+    account: &str,
+    status: Status,
+) -> Result<(), Error> {
+    if status == Status::Open {
+        sqlx::query!(
+            "delete from millrace.account_statuses where account = $1",
+            account
+        )
+        .execute(connection)
+        .await?;
+    } else {
+        sqlx::query!(
+            "insert into millrace.account_statuses (account, status) values ($1, $2)
+             on conflict (account) do update
+             set status = excluded.status, set_by = session_user, set_at = now()",
+            account,
+            status.as_str()
+        )
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
+}
+
 /// Bumps the policy version of the account's partition, or of all.
 async fn bump(
     connection: &mut PgConnection,
@@ -173,8 +176,9 @@ async fn bump(
     .await?;
     if known < i64::from(wanted) {
         // A partition that a lane is about to see for the first time must see this policy: no row is
-        // added until this transaction ends. Batches that already hold their row lock go first.
-        sqlx::query!("lock table millrace.positions in share row exclusive mode")
+        // added until this transaction ends. Batches that already hold their row lock go first; in a
+        // weaker mode they could wait for this transaction and it for them.
+        sqlx::query!("lock table millrace.positions in exclusive mode")
             .execute(&mut *connection)
             .await?;
     }

@@ -19,6 +19,10 @@ use crate::store::{Attached, PartitionStatus, Policies, Position, Store, read, s
 /// No statement of a batch takes this long on a working database; beyond, the connection is given up.
 const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// Connecting, and the row that says how a partition is, take no longer on a database that works. Short,
+/// because the lane does not poll meanwhile.
+const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How long a lane waits for another owner's lock before it goes back to polling.
 const LOCK_TIMEOUT: &str = "5s";
 
@@ -46,8 +50,10 @@ impl Postgres {
     async fn connection(&mut self) -> Result<&mut PgConnection, Error> {
         if self.connection.is_none() {
             self.in_transaction = false;
-            let opened = tokio::time::timeout(STATEMENT_TIMEOUT, open(&self.options, &self.owner));
-            let opened = opened.await.map_err(|_| Error::timeout("connecting"))??;
+            let opened = tokio::time::timeout(SHORT_TIMEOUT, open(&self.options, &self.owner));
+            let opened = opened
+                .await
+                .map_err(|_| Error::timeout("connecting", SHORT_TIMEOUT))??;
             self.connection = Some(opened);
         }
         Ok(self.connection.as_mut().expect("it was just opened"))
@@ -83,17 +89,20 @@ impl Postgres {
 }
 
 impl Error {
-    fn timeout(doing: &str) -> Self {
-        let seconds = STATEMENT_TIMEOUT.as_secs();
+    fn timeout(doing: &str, limit: Duration) -> Self {
+        let seconds = limit.as_secs();
         Self::Unavailable(format!("{doing} took longer than {seconds} s"))
     }
 }
 
 /// Runs one step with a bound; a connection that hangs or is lost is dropped.
 macro_rules! bounded {
-    ($self:ident, $doing:literal, $step:expr) => {{
-        let result = tokio::time::timeout(STATEMENT_TIMEOUT, $step).await;
-        let result = result.unwrap_or_else(|_| Err(Error::timeout($doing)));
+    ($self:ident, $doing:literal, $step:expr) => {
+        bounded!($self, $doing, STATEMENT_TIMEOUT, $step)
+    };
+    ($self:ident, $doing:literal, $limit:expr, $step:expr) => {{
+        let result = tokio::time::timeout($limit, $step).await;
+        let result = result.unwrap_or_else(|_| Err(Error::timeout($doing, $limit)));
         if matches!(result, Err(Error::Unavailable(_))) {
             $self.connection = None;
             $self.in_transaction = false;
@@ -104,7 +113,7 @@ macro_rules! bounded {
 
 impl Store for Postgres {
     async fn attach(&mut self, topic: &Topic, starts: &[(i32, i64)]) -> Result<Attached, Error> {
-        bounded!(self, "reading the positions", async {
+        bounded!(self, "reading the positions", SHORT_TIMEOUT, async {
             read::attach(self.connection().await?, topic, starts).await
         })
     }
@@ -179,9 +188,12 @@ impl Store for Postgres {
 
     async fn publish_status(&mut self, statuses: &[PartitionStatus]) -> Result<(), Error> {
         let owner = self.owner.clone();
-        bounded!(self, "writing the partitions' status", async {
-            write::publish_status(self.connection().await?, &owner, statuses).await
-        })
+        bounded!(
+            self,
+            "writing the partitions' status",
+            SHORT_TIMEOUT,
+            async { write::publish_status(self.connection().await?, &owner, statuses).await }
+        )
     }
 }
 

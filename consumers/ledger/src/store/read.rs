@@ -32,19 +32,21 @@ pub(super) async fn attach(
     sqlx::query!(
         "insert into millrace.positions (partition, start_offset, position, chain_head, updated_at)
          select partition, start, start, $3, now() from unnest($1::int[], $2::bigint[]) s(partition, start)
-         where partition < (select partitions from millrace.log)
+         where exists (select from millrace.log where topic = $4 and partitions = $5)
          order by partition
          on conflict do nothing",
         &partitions,
         &offsets,
-        &crate::chain::GENESIS[..]
+        &crate::chain::GENESIS[..],
+        topic.name,
+        topic.partitions
     )
     .execute(&mut *connection)
     .await?;
     let rows = sqlx::query_as!(
         PositionRow,
         "select partition, incarnation, position, next_seq, next_batch, chain_head, policy_version,
-             parked_open
+             parked_open, anchor_timestamp
          from millrace.positions where partition = any($1) order by partition",
         &partitions
     )
@@ -79,7 +81,7 @@ pub(super) async fn lock(
     let rows = sqlx::query_as!(
         PositionRow,
         "select partition, incarnation, position, next_seq, next_batch, chain_head, policy_version,
-             parked_open
+             parked_open, anchor_timestamp
          from millrace.positions where partition = any($1) order by partition for update",
         partitions
     )
@@ -102,6 +104,7 @@ struct PositionRow {
     chain_head: Vec<u8>,
     policy_version: i64,
     parked_open: i64,
+    anchor_timestamp: Option<i64>,
 }
 
 fn positions(rows: Vec<PositionRow>) -> Result<Vec<Position>, Error> {
@@ -116,6 +119,7 @@ fn positions(rows: Vec<PositionRow>) -> Result<Vec<Position>, Error> {
                 chain_head: digest(&row.chain_head)?,
                 policy_version: row.policy_version,
                 parked_open: row.parked_open,
+                anchor_timestamp: row.anchor_timestamp,
             })
         })
         .collect()

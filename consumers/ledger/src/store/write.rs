@@ -1,9 +1,10 @@
 //! What a batch writes.
 
-use millrace_readmodels::{INLINE_GAP_MAX, Mode, Model, record_failure};
+use millrace_readmodels::{Failed, INLINE_GAP_MAX, Mode, Model, record_failure};
 use sqlx::PgConnection;
 use tracing::warn;
 
+use crate::kafka::log::Bounds;
 use crate::pipeline::plan::Delta;
 use crate::store::error::{During, Error};
 use crate::store::{Advance, Micros, PartitionStatus};
@@ -167,7 +168,9 @@ pub(super) async fn fold_inline(
         .iter()
         .filter(|model| model.mode == Mode::Inline)
     {
-        sqlx::raw_sql("savepoint fold")
+        // Whoever works on the model's table (an index, a migration) is not waited for with the
+        // partitions locked.
+        sqlx::raw_sql("savepoint fold; set local lock_timeout = '200ms'")
             .execute(&mut *connection)
             .await?;
         match millrace_readmodels::fold_inline(connection, model, &ends, INLINE_GAP_MAX).await {
@@ -176,12 +179,18 @@ pub(super) async fn fold_inline(
                     .execute(&mut *connection)
                     .await?;
             }
-            Err(millrace_readmodels::Error::Unavailable(error)) => return Err(error.into()),
-            Err(millrace_readmodels::Error::Broken(failure)) => {
+            Err(Failed {
+                error: millrace_readmodels::Error::Unavailable(error),
+                ..
+            }) => return Err(error.into()),
+            Err(Failed {
+                error: millrace_readmodels::Error::Broken(failure),
+                partitions,
+            }) => {
                 sqlx::raw_sql("rollback to savepoint fold")
                     .execute(&mut *connection)
                     .await?;
-                leave_behind(connection, model, &ends, &failure).await?;
+                leave_behind(connection, model, &partitions, &failure).await?;
             }
         }
     }
@@ -191,10 +200,10 @@ pub(super) async fn fold_inline(
 async fn leave_behind(
     connection: &mut PgConnection,
     model: &Model,
-    ends: &[(i32, i64)],
+    partitions: &[i32],
     failure: &str,
 ) -> Result<(), Error> {
-    for (partition, _) in ends {
+    for partition in partitions {
         let news = record_failure(&mut *connection, model, *partition, failure).await?;
         if news {
             warn!(
@@ -213,7 +222,10 @@ pub(super) async fn publish_status(
     owner: &str,
     statuses: &[PartitionStatus],
 ) -> Result<(), Error> {
-    let int8 = |field: fn(&PartitionStatus) -> i64| statuses.iter().map(field).collect::<Vec<_>>();
+    let bound = |field: fn(Bounds) -> i64| {
+        let bounds = statuses.iter().map(|status| status.bounds.map(field));
+        bounds.collect::<Vec<_>>()
+    };
     let oldest: Vec<_> = statuses
         .iter()
         .map(|s| s.oldest_unapplied_at.map(Micros))
@@ -238,8 +250,8 @@ pub(super) async fn publish_status(
             .iter()
             .map(|s| s.detail.as_str())
             .collect::<Vec<_>>() as _,
-        &int8(|s| s.log_start),
-        &int8(|s| s.log_end),
+        &bound(|b| b.start) as _,
+        &bound(|b| b.end) as _,
         &oldest as _,
         &updated as _
     )

@@ -10,7 +10,7 @@ mod rows;
 use sqlx::{Connection as _, PgConnection};
 
 use crate::chain::{Chain, GENESIS, Head, Numbers};
-use crate::verify::rows::{Batch, Rows, read_batches};
+use crate::verify::rows::{Batch, Rows, read_batches, unaccounted};
 
 /// How many places of one kind are named.
 const NAMED_MAX: i64 = 10;
@@ -63,6 +63,14 @@ pub async fn verify(
         walk(&mut snapshot, end, &mut report, &mut progress).await?;
         report.partitions += 1;
     }
+    for (table, partition, number) in unaccounted(&mut snapshot, NAMED_MAX).await? {
+        let what = if table == "batches" { "batch" } else { "seq" };
+        report.findings.push(Finding {
+            check: "unaccounted rows",
+            place: format!("partition {partition}, {what} {number}"),
+            detail: format!("no batch accounts for this row of {table}"),
+        });
+    }
     compare_balances(&mut snapshot, &mut report).await?;
     progress(&report);
     snapshot.commit().await?;
@@ -96,6 +104,8 @@ struct Walk {
     next_seq: i64,
     next_batch: i64,
     incarnation: i32,
+    /// Where the incarnation began.
+    start_offset: Option<i64>,
     next_offset: Option<i64>,
     parked_open: i64,
 }
@@ -112,6 +122,7 @@ async fn walk(
         next_seq: 0,
         next_batch: 0,
         incarnation: 0,
+        start_offset: None,
         next_offset: None,
         parked_open: 0,
     };
@@ -128,31 +139,36 @@ async fn walk(
                 return Ok(());
             }
         }
+        if let Err(detail) = rows.finish() {
+            report.find("chain", &walk, detail);
+        }
         progress(report);
     }
     let stored = (
         end.next_seq,
         end.position,
+        end.start_offset,
         end.incarnation,
         end.parked_open,
         &end.chain_head[..],
     );
     let position = walk.next_offset.unwrap_or(end.start_offset);
-    let incarnation = if walk.incarnation == 0 {
-        end.incarnation
-    } else {
-        walk.incarnation
+    let (incarnation, start_offset) = match walk.start_offset {
+        // No batch yet.
+        None => (end.incarnation, end.start_offset),
+        Some(start) => (walk.incarnation, start),
     };
     let walked = (
         walk.next_seq,
         position,
+        start_offset,
         incarnation,
         walk.parked_open,
         &walk.head[..],
     );
     if stored != walked {
         let detail = format!(
-            "the position's (next seq, position, incarnation, open parked, chain head) is {stored:?}, \
+            "the position's (next seq, position, start, incarnation, open parked, chain head) is {stored:?}, \
              the batches lead to {walked:?}"
         );
         report.find("positions", &walk, detail);
@@ -213,6 +229,9 @@ impl Walk {
         let head = chain.close(numbers);
         if head[..] != batch.chain_head[..] {
             return Err("the rows and counts do not lead to the stored chain head".into());
+        }
+        if self.start_offset.is_none() || self.incarnation != numbers.incarnation {
+            self.start_offset = Some(numbers.from_offset);
         }
         self.head = head;
         self.next_batch += 1;

@@ -67,8 +67,8 @@ pub(super) async fn read_batches(
 /// The rows of some batches, by `seq`, from the tables that may hold them.
 pub(super) struct Rows {
     ledger: VecDeque<LedgerRow>,
-    refused: VecDeque<RawRow>,
-    parked: VecDeque<RawRow>,
+    refused: VecDeque<RefusedRow>,
+    parked: VecDeque<ParkedRow>,
 }
 
 struct LedgerRow {
@@ -89,7 +89,7 @@ struct LedgerRow {
     metadata: Option<String>,
 }
 
-struct RawRow {
+struct RefusedRow {
     seq: i64,
     log_offset: i64,
     reason: i16,
@@ -99,6 +99,25 @@ struct RawRow {
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
     headers: Vec<u8>,
+    id: Option<Uuid>,
+    debit_account: Option<String>,
+    credit_account: Option<String>,
+    amount: Option<i64>,
+    currency: Option<String>,
+    occurred_at: Option<Micros>,
+}
+
+struct ParkedRow {
+    seq: i64,
+    log_offset: i64,
+    reason: i16,
+    detail: String,
+    recorded_at: Micros,
+    record_timestamp: Option<i64>,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Vec<u8>,
+    id: Option<Uuid>,
 }
 
 impl Rows {
@@ -122,9 +141,10 @@ impl Rows {
         .fetch_all(&mut *connection)
         .await?;
         let refused = sqlx::query_as!(
-            RawRow,
+            RefusedRow,
             r#"select seq, log_offset, reason, detail, recorded_at as "recorded_at: Micros",
-                 record_timestamp, key, value, headers
+                 record_timestamp, key, value, headers, id, debit_account, credit_account, amount,
+                 currency, occurred_at as "occurred_at: Micros"
              from millrace.refused
              where partition = $1 and seq >= $2 and seq < $3 order by seq"#,
             partition,
@@ -134,9 +154,9 @@ impl Rows {
         .fetch_all(&mut *connection)
         .await?;
         let parked = sqlx::query_as!(
-            RawRow,
+            ParkedRow,
             r#"select seq, log_offset, reason, detail, recorded_at as "recorded_at: Micros",
-                 record_timestamp, key, value, headers
+                 record_timestamp, key, value, headers, id
              from millrace.parked
              where partition = $1 and seq >= $2 and seq < $3 order by seq"#,
             partition,
@@ -150,6 +170,19 @@ impl Rows {
             refused: refused.into(),
             parked: parked.into(),
         })
+    }
+
+    /// Every row must have been added: what is left has a `seq` of another row.
+    pub(super) fn finish(self) -> Result<(), String> {
+        let left = [
+            ("ledger", self.ledger.front().map(|row| row.seq)),
+            ("refused", self.refused.front().map(|row| row.seq)),
+            ("parked", self.parked.front().map(|row| row.seq)),
+        ];
+        match left.into_iter().find_map(|(t, seq)| Some((t, seq?))) {
+            None => Ok(()),
+            Some((table, seq)) => Err(format!("{table} has a second row with seq {seq}")),
+        }
     }
 
     /// Adds the row with this `seq` to the chain and the counts.
@@ -167,10 +200,10 @@ impl Rows {
                 _ => counted.rejected += 1,
             }
         } else if let Some(row) = self.refused.pop_front_if(|row| row.seq == seq) {
-            chain.refused(&row.for_chain());
+            row.add_to(chain);
             counted.refused += 1;
         } else if let Some(row) = self.parked.pop_front_if(|row| row.seq == seq) {
-            chain.parked(&row.for_chain());
+            row.add_to(chain);
             counted.parked += 1;
         } else {
             return Err("no table has the row".into());
@@ -209,6 +242,7 @@ impl LedgerRow {
             reference: self.reference.as_deref().unwrap_or_default().into(),
             source: self.source.as_str().into(),
             metadata: metadata.map_err(|error| format!("the row's metadata: {error}"))?,
+            misread: None,
         };
         let transaction = Transaction::try_from(wire)
             .map_err(|(_, invalid)| format!("the row is no valid transaction: {invalid}"))?;
@@ -233,9 +267,9 @@ impl LedgerRow {
     }
 }
 
-impl RawRow {
-    fn for_chain(&self) -> chain::RawRow<'_> {
-        chain::RawRow {
+impl RefusedRow {
+    fn add_to(&self, chain: &mut Chain) {
+        let raw = chain::RawRow {
             seq: self.seq,
             log_offset: self.log_offset,
             recorded_at: self.recorded_at.0,
@@ -245,6 +279,68 @@ impl RawRow {
             key: self.key.as_deref(),
             value: self.value.as_deref(),
             headers: &self.headers,
-        }
+        };
+        let shown = chain::Readable {
+            id: self.id.map(Uuid::into_bytes),
+            debit_account: self.debit_account.as_deref(),
+            credit_account: self.credit_account.as_deref(),
+            amount: self.amount,
+            currency: self.currency.as_deref(),
+            occurred_at: self.occurred_at.map(|at| at.0),
+        };
+        chain.refused(&raw, &shown);
     }
+}
+
+impl ParkedRow {
+    fn add_to(&self, chain: &mut Chain) {
+        let raw = chain::RawRow {
+            seq: self.seq,
+            log_offset: self.log_offset,
+            recorded_at: self.recorded_at.0,
+            reason: self.reason,
+            detail: &self.detail,
+            record_timestamp: self.record_timestamp,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers: &self.headers,
+        };
+        chain.parked(&raw, self.id.map(Uuid::into_bytes));
+    }
+}
+
+/// Rows that no batch accounts for: beyond the end of their partition, or of a partition without a
+/// position. Gives (table, partition, seq or batch).
+pub(super) async fn unaccounted(
+    connection: &mut PgConnection,
+    limit: i64,
+) -> Result<Vec<(String, i32, i64)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"select table_name as "table_name!", partition as "partition!", number as "number!" from (
+               select 'ledger' as table_name, r.partition, r.seq as number
+               from millrace.ledger r left join millrace.positions p using (partition)
+               where r.seq >= coalesce(p.next_seq, 0) or r.seq < 0
+               union all
+               select 'refused', r.partition, r.seq
+               from millrace.refused r left join millrace.positions p using (partition)
+               where r.seq >= coalesce(p.next_seq, 0) or r.seq < 0
+               union all
+               select 'parked', r.partition, r.seq
+               from millrace.parked r left join millrace.positions p using (partition)
+               where r.seq >= coalesce(p.next_seq, 0) or r.seq < 0
+               union all
+               select 'batches', r.partition, r.batch
+               from millrace.batches r left join millrace.positions p using (partition)
+               where r.batch >= coalesce(p.next_batch, 0) or r.batch < 0
+           ) rows
+           order by 2, 3, 1
+           limit $1"#,
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.table_name, row.partition, row.number))
+        .collect())
 }

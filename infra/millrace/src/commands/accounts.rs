@@ -10,6 +10,11 @@ use crate::cli::{Database, Usage, print};
 
 /// What to do with accounts' policies.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  millrace accounts default --overdraft-limit 0
+  millrace accounts set alice --overdraft-limit 50000 --currency EUR
+  millrace accounts set alice --status frozen
+  millrace accounts show alice")]
 pub enum Accounts {
     /// Set what one account may do.
     Set(Set),
@@ -64,6 +69,9 @@ pub struct Default {
 
 /// Flags of `millrace accounts show`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  millrace accounts show
+  millrace accounts show alice")]
 pub struct Show {
     /// The account [default: everything that is set].
     #[arg(value_parser = account)]
@@ -77,7 +85,7 @@ pub async fn run(accounts: &Accounts) -> anyhow::Result<ExitCode> {
     match accounts {
         Accounts::Set(set) => run_set(set).await?,
         Accounts::Default(default) => {
-            let mut connection = default.database.connect().await?;
+            let mut connection = default.database.connect_migrated().await?;
             let Default {
                 currency,
                 overdraft_limit,
@@ -87,7 +95,7 @@ pub async fn run(accounts: &Accounts) -> anyhow::Result<ExitCode> {
             print("set for all accounts without a limit of their own");
         }
         Accounts::Show(show) => {
-            let mut connection = show.database.connect().await?;
+            let mut connection = show.database.connect_migrated().await?;
             let found = policies::show(&mut connection, show.account.as_ref()).await?;
             if found.is_empty() {
                 print("nothing is set: accounts are open and unlimited");
@@ -103,13 +111,9 @@ async fn run_set(set: &Set) -> anyhow::Result<()> {
         let refused = policies::Error::External(set.account.to_string());
         return Err(Usage(refused.to_string()).into());
     }
-    let mut connection = set.database.connect().await?;
-    if let Some(limit) = set.overdraft_limit {
-        policies::set_limit(&mut connection, &set.account, set.currency, limit).await?;
-    }
-    if let Some(status) = set.status {
-        policies::set_status(&mut connection, &set.account, status).await?;
-    }
+    let mut connection = set.database.connect_migrated().await?;
+    let limit = set.overdraft_limit.map(|limit| (set.currency, limit));
+    policies::set(&mut connection, &set.account, limit, set.status).await?;
     print(&format!("set for {}", set.account));
     Ok(())
 }

@@ -3,12 +3,10 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Args;
 use millrace_generator::{IdVersion, Progress, Skew, Workload, run as publish};
 use millrace_ledger::group::SystemClock;
 use millrace_ledger::pipeline::lane::Clock as _;
-use millrace_publisher::Publisher;
 use millrace_rules::Currency;
 use tracing::info;
 
@@ -77,9 +75,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     workload
         .transactions()
         .map_err(|error| Usage(error.to_string()))?;
-    let publisher = Publisher::connect(&flags.kafka.publisher())
-        .await
-        .context("connecting to Kafka")?;
+    let publisher = flags.kafka.publisher().await?;
     let mut shown = Duration::ZERO;
     let progress = |progress: Progress| {
         if progress.elapsed >= shown + PROGRESS_INTERVAL {

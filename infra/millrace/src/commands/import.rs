@@ -4,10 +4,8 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Args;
 use millrace_importer::{Destination, Error, Format, Options, Progress, prepare};
-use millrace_publisher::Publisher;
 
 use crate::cli::{Kafka, Usage, print};
 use crate::shutdown;
@@ -16,7 +14,8 @@ use crate::shutdown;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Ids are derived from the rows: importing a file twice posts it once. A refused row is named by
-its line, the rest go on. Exit status: 0, 2 when rows were refused, 1 when the file should be imported again.
+its line, the rest go on. Exit status: 0; 2 when rows were refused; 1 when the import could not begin or end:
+mend what is named and import the file again.
 
 Examples:
   millrace import bank.csv.gz --map bank.toml --dry-run
@@ -70,9 +69,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     let summary = if flags.dry_run {
         import.run(Destination::DryRun, stop).await
     } else {
-        let publisher = Publisher::connect(&flags.kafka.publisher())
-            .await
-            .context("connecting to Kafka")?;
+        let publisher = flags.kafka.publisher().await?;
         import.run(Destination::Topic(&publisher), stop).await
     };
     print(summary.to_string().trim_end());

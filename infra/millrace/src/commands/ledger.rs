@@ -11,10 +11,10 @@ use millrace_ledger::group::{Group, Options};
 use millrace_ledger::kafka::consumer::Settings;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::cli::{Admin, Database, Kafka, Usage};
-use crate::commands::topics::refuse_compacted;
+use crate::commands::topics::CleanupPolicy;
 use crate::{admin, shutdown, telemetry};
 
 /// The admin port where none is set.
@@ -22,6 +22,9 @@ const ADMIN_PORT: u16 = 9465;
 
 /// How often lanes are looked after.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often the topic's settings are asked for until they are known.
+const TOPIC_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long lanes may take to finish their batches and leave the group.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -62,7 +65,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
             brokers: flags.kafka.brokers.clone(),
             topic: flags.kafka.topic.clone(),
             group: flags.group,
-            properties: Kafka::properties(),
+            properties: Kafka::properties()?,
         },
         postgres: flags.database.database_url.clone(),
         lanes: flags.lanes.map_or(cores, NonZeroUsize::get),
@@ -74,7 +77,15 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         Group::start(&options, &board).map_err(|e| Usage(format!("Kafka settings: {e}")))?;
     let stop = CancellationToken::new();
     let readiness = readiness(Arc::clone(&board));
-    let server = admin::serve(address, metrics, readiness, stop.clone()).await?;
+    let server = match admin::serve(address, metrics, readiness, stop.clone()).await {
+        Ok(server) => server,
+        Err(failure) => {
+            // Or the group would wait for these members until their sessions time out.
+            let left = tokio::task::spawn_blocking(move || group.stop());
+            let _ = tokio::time::timeout(DRAIN_TIMEOUT, left).await;
+            return Err(failure);
+        }
+    };
     info!(
         lanes = options.lanes,
         replica = options.replica,
@@ -89,15 +100,17 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     let stopped = tokio::task::spawn_blocking(move || group.stop());
     let stopped = tokio::time::timeout(DRAIN_TIMEOUT, stopped).await;
     stop.cancel();
-    outcome?;
     let Ok(stopped) = stopped else {
         // Nothing is lost: what is not committed is read again by the next owner.
+        let reason = outcome.err().map(|failure| format!("{failure:#}"));
         warn!(
+            reason,
             seconds = DRAIN_TIMEOUT.as_secs(),
             "the lanes have not left in time: ending without them"
         );
         std::process::exit(1);
     };
+    outcome?;
     stopped??;
     server.join_all().await;
     info!("stopped");
@@ -106,21 +119,37 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
 
 /// Ends when something is wrong that waiting does not mend.
 async fn watch(group: &Group, kafka: &Kafka) -> anyhow::Error {
-    let mut policy_seen = false;
-    loop {
+    tokio::select! {
+        failure = watch_lanes(group) => failure,
+        Err(failure) = watch_topic(kafka) => failure,
+    }
+}
+
+async fn watch_lanes(group: &Group) -> anyhow::Error {
+    while !group.is_broken() {
         tokio::time::sleep(WATCH_INTERVAL).await;
-        if group.is_broken() {
-            return anyhow::anyhow!("a lane has ended by itself");
+    }
+    anyhow::anyhow!("a lane has ended by itself")
+}
+
+/// Asks until the broker says that the topic keeps every record.
+async fn watch_topic(kafka: &Kafka) -> anyhow::Result<()> {
+    let admin = kafka.admin()?;
+    let mut told = false;
+    loop {
+        match CleanupPolicy::of(&admin, &kafka.topic).await {
+            Ok(Some(policy)) => return policy.refuse_compaction(),
+            Ok(None) => {}
+            Err(error) => debug!(%error, "asking for the topic's settings"),
         }
-        if !policy_seen {
-            match refuse_compacted(kafka).await {
-                Ok(()) => policy_seen = true,
-                Err(error) if error.is::<rdkafka::error::KafkaError>() => {
-                    warn!(%error, "cannot read the topic's settings yet");
-                }
-                Err(error) => return error,
-            }
+        if !std::mem::replace(&mut told, true) {
+            let topic = &kafka.topic;
+            warn!(
+                topic,
+                "cannot read the topic's settings yet: asking again until it is known not to be compacted"
+            );
         }
+        tokio::time::sleep(TOPIC_INTERVAL).await;
     }
 }
 
@@ -141,10 +170,10 @@ fn describe(picture: &Picture) -> Value {
                 "state": p.state,
                 "detail": p.detail,
                 "position": p.position,
-                "log_start": p.log_start,
-                "log_end": p.log_end,
-                "lag_records": p.position.map(|position| (p.log_end - position).max(0)),
-                "lag_seconds": p.oldest_unapplied_at.map_or(0, |at| (p.updated_at - at).max(0) / 1_000_000),
+                "log_start": p.bounds.map(|bounds| bounds.start),
+                "log_end": p.bounds.map(|bounds| bounds.end),
+                "lag_records": p.lag_records(),
+                "lag_seconds": p.lag_micros().map(|micros| micros / 1_000_000),
             })
         })
         .collect();

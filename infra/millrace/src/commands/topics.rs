@@ -1,5 +1,6 @@
 //! `millrace topics`.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -7,18 +8,22 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::error::KafkaError;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::types::RDKafkaErrorCode;
 
-use crate::cli::{Kafka, Usage, print};
+use crate::cli::{Kafka, eprint, print};
 
 /// How long a question to the broker may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// 30 days, in milliseconds.
-const RETENTION_MS: &str = "2592000000";
+const RETENTION_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 
 /// What to do with topics.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Example:
+  millrace topics create --partitions 12")]
 pub enum Topics {
     /// Create the topic, or check that it is as it must be.
     Create(Flags),
@@ -46,24 +51,27 @@ pub struct Flags {
 pub async fn run(topics: &Topics) -> anyhow::Result<ExitCode> {
     let Topics::Create(flags) = topics;
     let Flags { kafka, partitions } = flags;
-    let admin = admin(kafka)?;
+    let admin = kafka.admin()?;
     let metadata = admin
         .inner()
         .fetch_metadata(None, REQUEST_TIMEOUT)
         .with_context(|| format!("asking the brokers at {}", kafka.brokers))?;
     let brokers = metadata.brokers().len();
     let (replication, min_isr) = if brokers >= 3 { (3, "2") } else { (1, "1") };
+    let retention_ms = RETENTION_MS.to_string();
     let topic = NewTopic::new(
         &kafka.topic,
         *partitions,
         TopicReplication::Fixed(replication),
     )
     .set("cleanup.policy", "delete")
-    .set("retention.ms", RETENTION_MS)
+    .set("retention.ms", &retention_ms)
     .set("min.insync.replicas", min_isr);
     let results = admin.create_topics([&topic], &AdminOptions::new()).await?;
     match results.into_iter().next() {
-        Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => check(&admin, flags).await?,
+        Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
+            check(&admin, flags, brokers).await?;
+        }
         Some(Err((name, code))) => bail!("creating topic {name:?}: {code}"),
         _ => print(&format!(
             "created topic {:?}: {partitions} partitions, replication {replication} on {brokers} brokers",
@@ -73,49 +81,93 @@ pub async fn run(topics: &Topics) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Refuses a topic that drops records by key. `None` where the broker does not say.
-pub async fn refuse_compacted(kafka: &Kafka) -> anyhow::Result<()> {
-    let admin = admin(kafka)?;
-    let resource = ResourceSpecifier::Topic(&kafka.topic);
-    let configs = admin
-        .describe_configs([&resource], &AdminOptions::new())
-        .await?;
-    for config in configs.into_iter().flatten() {
-        let policy = config
-            .get("cleanup.policy")
-            .and_then(|entry| entry.value.as_deref());
-        if let Some(policy) = policy.filter(|policy| policy.contains("compact")) {
+/// A topic's `cleanup.policy` and what else is set for it.
+pub struct CleanupPolicy {
+    topic: String,
+    settings: HashMap<String, String>,
+}
+
+impl CleanupPolicy {
+    /// Asks the broker; none when it does not say: the topic is missing, or asking is not allowed.
+    pub async fn of(
+        admin: &AdminClient<DefaultClientContext>,
+        topic: &str,
+    ) -> Result<Option<Self>, KafkaError> {
+        let resource = ResourceSpecifier::Topic(topic);
+        let answers = admin
+            .describe_configs([&resource], &AdminOptions::new())
+            .await?;
+        let settings: HashMap<_, _> = answers
+            .into_iter()
+            .flatten()
+            .flat_map(|config| config.entries)
+            .filter_map(|entry| Some((entry.name, entry.value?)))
+            .collect();
+        let topic = topic.to_owned();
+        let known = settings.contains_key("cleanup.policy");
+        Ok(known.then_some(Self { topic, settings }))
+    }
+
+    /// An error when the topic drops records by key.
+    pub fn refuse_compaction(&self) -> anyhow::Result<()> {
+        let policy = self.setting("cleanup.policy");
+        if policy.contains("compact") {
             bail!(
                 "topic {:?} has cleanup.policy={policy}: compaction would delete transactions; use a \
                  topic with cleanup.policy=delete",
-                kafka.topic
+                self.topic
             );
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Where it promises less than a topic that this command creates.
+    fn shortcomings(&self, replication: usize, brokers: usize) -> Vec<String> {
+        let number = |name: &str| self.setting(name).parse::<i64>().unwrap_or(-1);
+        let mut all = Vec::new();
+        let retention = number("retention.ms");
+        if (0..RETENTION_MS).contains(&retention) {
+            all.push(format!("retention.ms is {retention}, below {RETENTION_MS}"));
+        }
+        if brokers >= 3 && replication < 3 {
+            all.push(format!("replication is {replication}, below 3"));
+        }
+        let min_isr = number("min.insync.replicas");
+        if brokers >= 3 && min_isr < 2 {
+            all.push(format!("min.insync.replicas is {min_isr}, below 2"));
+        }
+        all
+    }
+
+    fn setting(&self, name: &str) -> &str {
+        self.settings.get(name).map_or("", String::as_str)
+    }
 }
 
-async fn check(admin: &AdminClient<DefaultClientContext>, flags: &Flags) -> anyhow::Result<()> {
+async fn check(
+    admin: &AdminClient<DefaultClientContext>,
+    flags: &Flags,
+    brokers: usize,
+) -> anyhow::Result<()> {
     let name = &flags.kafka.topic;
     let metadata = admin.inner().fetch_metadata(Some(name), REQUEST_TIMEOUT)?;
-    let found = metadata
-        .topics()
-        .first()
-        .map_or(0, |topic| topic.partitions().len());
+    let topic = metadata.topics().first();
+    let partitions = topic.map_or(&[][..], MetadataTopic::partitions);
+    let found = partitions.len();
     if usize::try_from(flags.partitions) != Ok(found) {
         bail!(
             "topic {name:?} exists with {found} partitions, not {}",
             flags.partitions
         );
     }
-    refuse_compacted(&flags.kafka).await?;
+    let policy = CleanupPolicy::of(admin, name).await?;
+    let policy = policy
+        .with_context(|| format!("the broker does not show the settings of topic {name:?}"))?;
+    policy.refuse_compaction()?;
+    let replication = partitions.iter().map(|p| p.replicas().len()).min();
+    for shortcoming in policy.shortcomings(replication.unwrap_or(0), brokers) {
+        eprint(&format!("warning: topic {name:?}: {shortcoming}"));
+    }
     print(&format!("topic {name:?} exists with {found} partitions"));
     Ok(())
-}
-
-fn admin(kafka: &Kafka) -> anyhow::Result<AdminClient<DefaultClientContext>> {
-    kafka
-        .client_config()
-        .create()
-        .map_err(|error| Usage(format!("Kafka settings: {error}")).into())
 }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
-use millrace_ledger::store::schema;
 use millrace_ledger::verify::{Report, verify};
 use tracing::info;
 
@@ -30,8 +29,7 @@ pub struct Flags {
 
 /// Verifies.
 pub async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
-    let mut connection = flags.database.connect().await?;
-    schema::check(&mut connection).await?;
+    let mut connection = flags.database.connect_migrated().await?;
     let start = Instant::now();
     let mut shown = start;
     let progress = |report: &Report| {

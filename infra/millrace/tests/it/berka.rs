@@ -60,7 +60,12 @@ fn oracle(arguments: &[&str]) -> Oracle {
 async fn import(place: &Place) -> Ended {
     let map = repository().join("producers/importer/maps/berka.toml");
     let file = file();
-    let arguments = ["import", file.to_str().unwrap(), "--map", map.to_str().unwrap()];
+    let arguments = [
+        "import",
+        file.to_str().unwrap(),
+        "--map",
+        map.to_str().unwrap(),
+    ];
     place.run(&arguments).await.expect(2)
 }
 
@@ -136,7 +141,10 @@ async fn daily(place: &Place) -> BTreeMap<String, Daily> {
 #[tokio::test]
 async fn with_a_limit_of_zero_exactly_the_uncovered_withdrawals_are_refused() {
     let place = Place::new("berka-limit", 12).await;
-    place.run(&["accounts", "default", "--overdraft-limit", "0"]).await.expect(0);
+    place
+        .run(&["accounts", "default", "--overdraft-limit", "0"])
+        .await
+        .expect(0);
     let replicas = [place.ledger(1).await, place.ledger(1).await];
     import(&place).await;
     place.drained().await;
@@ -154,13 +162,21 @@ async fn with_a_limit_of_zero_exactly_the_uncovered_withdrawals_are_refused() {
         .await
         .unwrap();
     assert_eq!(rejected.len(), oracle.refused.len());
-    assert!(rejected.iter().all(|(_, reason)| reason == "insufficient_funds"));
+    assert!(
+        rejected
+            .iter()
+            .all(|(_, reason)| reason == "insufficient_funds")
+    );
     let found: BTreeSet<_> = rejected.into_iter().map(|(id, _)| id).collect();
     assert_eq!(found, wanted);
     // Accounts of which nothing was posted have no balance.
-    let posted = oracle.accounts.into_iter().filter(|(_, account)| account.count > 0);
+    let posted = oracle
+        .accounts
+        .into_iter()
+        .filter(|(_, account)| account.count > 0);
     assert_eq!(accounts(&place).await, posted.collect());
-    let least = "select min(balance)::bigint from reports.balances where account not like 'external:%'";
+    let least =
+        "select min(balance)::bigint from reports.balances where account not like 'external:%'";
     assert!(place.number(least).await >= 0);
     place.verify().await;
     for replica in replicas {

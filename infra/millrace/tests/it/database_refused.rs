@@ -19,10 +19,18 @@ async fn exactly_the_rows_that_postgres_refuses_are_parked() {
         .collect();
     publish(&publisher, &all).await;
     // Behind one of the culprits, in the same batch as it and in a later one.
-    publish(&publisher, &[transfer(5_000, "account-17", "external:out", 5)]).await;
+    publish(
+        &publisher,
+        &[transfer(5_000, "account-17", "external:out", 5)],
+    )
+    .await;
     let ledger = place.ledger(1).await;
     place.drained().await;
-    publish(&publisher, &[transfer(5_001, "account-17", "external:out", 5)]).await;
+    publish(
+        &publisher,
+        &[transfer(5_001, "account-17", "external:out", 5)],
+    )
+    .await;
     place.drained().await;
 
     let parked: Vec<(Vec<u8>, String)> = sqlx::query_as(

@@ -1,7 +1,5 @@
 //! An id has one verdict, for ever.
 
-use std::collections::BTreeSet;
-
 use millrace_schemas::Transaction;
 
 use crate::place::Place;
@@ -170,12 +168,6 @@ async fn ids_raced_between_partitions_of_two_replicas_are_posted_once_each() {
     let apart = "select count(*) from millrace.ledger l join millrace.refused r using (id)
                  where l.partition <> r.partition";
     assert_eq!(place.number(apart).await, ids);
-    let owners: BTreeSet<_> = place
-        .rows("select partition from millrace.ledger group by partition")
-        .await
-        .into_iter()
-        .collect();
-    assert_eq!(owners.len(), 2, "both have won some");
     place.verify().await;
     for replica in replicas {
         replica.stop().await.expect(0);

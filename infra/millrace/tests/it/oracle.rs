@@ -45,6 +45,7 @@ pub async fn assert_all_posted_in_order(place: &Place) -> usize {
     }
     assert_eq!(wanted.len(), found.len(), "records and rows");
     assert_balances(place, &balances(&wanted)).await;
+    assert_nothing_is_lost(place).await;
     place.verify().await;
     wanted.len()
 }
@@ -120,4 +121,35 @@ pub fn acknowledged(ended: &Ended) -> usize {
     let (count, rest) = ended.out.split_once(" of ").unwrap();
     assert!(rest.contains(", 0 failed"), "{ended:?}");
     count.parse().unwrap()
+}
+
+/// Every offset of the log has exactly one verdict or is a hole.
+pub async fn assert_nothing_is_lost(place: &Place) {
+    let broken = place
+        .rows("select * from reports.conservation where not holds")
+        .await;
+    assert_eq!(broken, [""; 0]);
+    let ends = log::ends(place.brokers(), place.topic(), place.partitions);
+    let counted = "select sum(records + skipped)::bigint from reports.conservation";
+    assert_eq!(place.number(counted).await, ends.iter().sum::<i64>());
+}
+
+/// Every figure that analysts see, line by line.
+pub async fn figures(place: &Place) -> Vec<String> {
+    let mut figures = Vec::new();
+    for view in [
+        "balances",
+        "daily_totals",
+        "account_days",
+        "flows",
+        "rejections",
+    ] {
+        let rows = place.rows(&format!("select * from reports.{view}")).await;
+        figures.extend(rows.into_iter().map(|row| format!("{view} {row}")));
+    }
+    let transactions =
+        "select id, amount, occurred_at, recorded_at, partition, seq from reports.transactions";
+    figures.extend(place.rows(transactions).await);
+    figures.sort_unstable();
+    figures
 }

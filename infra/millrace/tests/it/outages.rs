@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::oracle::{acknowledged, assert_all_posted_in_order};
 use crate::place::Place;
 use crate::process::{Replica, until};
+use crate::records::{publish, transfer};
 use crate::servers::OwnServers;
 
 /// How long Postgres is away.
@@ -22,7 +23,15 @@ async fn an_outage_of_postgres_or_kafka_is_a_pause() {
     })
     .await;
     let load = place.start(&[
-        "generate", "--count", "1000000", "--rate", "500", "--accounts", "300", "--external-share", "0.2",
+        "generate",
+        "--count",
+        "1000000",
+        "--rate",
+        "500",
+        "--accounts",
+        "300",
+        "--external-share",
+        "0.2",
     ]);
     progress(&place).await;
 
@@ -99,9 +108,50 @@ async fn a_ledger_that_starts_before_its_servers_waits_for_them() {
     ledger.becomes_unready().await;
     servers.postgres("start");
     ledger.becomes_ready().await;
-    place.run(&["generate", "--count", "500", "--accounts", "50"]).await.expect(0);
+    place
+        .run(&["generate", "--count", "500", "--accounts", "50"])
+        .await
+        .expect(0);
     place.drained().await;
     assert_eq!(assert_all_posted_in_order(&place).await, 500);
     assert!(ledger.process().is_running());
     ledger.stop().await.expect(0);
+}
+
+#[tokio::test]
+async fn partitions_that_moved_while_postgres_was_away_go_on() {
+    let servers = OwnServers::start("moved");
+    let place = Place::on(servers.addresses.clone(), "moved", 4).await;
+    let publisher = place.publisher().await;
+    let round = |from: u128| -> Vec<_> {
+        (from..from + 200)
+            .map(|n| transfer(n, &format!("a-{n}"), "b", 1))
+            .collect()
+    };
+    publish(&publisher, &round(0)).await;
+    let stayer = place.ledger(1).await;
+    place.drained().await;
+
+    servers.postgres("stop");
+    stayer.becomes_unready().await;
+    publish(&publisher, &round(200)).await;
+    let assigned = |replica: &Replica| replica.log().matches("partitions assigned").count();
+    let before = assigned(&stayer);
+    let guest = place.ledger(1).await;
+    until("the guest has partitions", async || {
+        (assigned(&guest) > 0).then_some(())
+    })
+    .await;
+    guest.stop().await.expect(0);
+    until("they are back", async || {
+        (assigned(&stayer) > before).then_some(())
+    })
+    .await;
+    servers.postgres("start");
+    stayer.becomes_ready().await;
+    place.drained().await;
+    publish(&publisher, &round(400)).await;
+    place.drained().await;
+    assert_eq!(assert_all_posted_in_order(&place).await, 600);
+    stayer.stop().await.expect(0);
 }

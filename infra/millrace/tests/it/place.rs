@@ -61,11 +61,16 @@ impl Place {
 
     /// Creates the database.
     pub async fn create_database(&self) {
+        self.execute_at_server(&format!("create database \"{}\"", self.name))
+            .await;
+    }
+
+    /// Runs a statement outside of the test's database.
+    pub async fn execute_at_server(&self, statement: &str) {
         let mut connection = PgConnection::connect(&self.addresses.database_url)
             .await
             .unwrap();
-        let create = format!("create database \"{}\"", self.name);
-        sqlx::raw_sql(AssertSqlSafe(create))
+        sqlx::raw_sql(AssertSqlSafe(statement))
             .execute(&mut connection)
             .await
             .unwrap();
@@ -79,11 +84,6 @@ impl Place {
     /// Where the brokers are.
     pub fn brokers(&self) -> &str {
         &self.addresses.brokers
-    }
-
-    /// Where files of this test may go.
-    pub fn dir(&self) -> &std::path::Path {
-        self.dir.path()
     }
 
     /// The URL of the database.
@@ -139,8 +139,12 @@ impl Place {
 
     /// Starts a tool.
     pub fn start(&self, arguments: &[&str]) -> Process {
-        let name = self.next_name(arguments[0]);
-        Process::start(self.command(arguments), self.dir.path(), &name)
+        self.start_command(self.command(arguments), arguments[0])
+    }
+
+    /// Starts any command; `name` is for its output.
+    pub fn start_command(&self, command: Command, name: &str) -> Process {
+        Process::start(command, self.dir.path(), &self.next_name(name))
     }
 
     /// Runs a tool to its end.
@@ -167,6 +171,23 @@ impl Place {
     pub async fn ledger(&self, lanes: u32) -> Replica {
         let command = self.ledger_command(&["--lanes", &lanes.to_string()]);
         self.replica(command).await
+    }
+
+    /// `millrace project` with this place in its environment.
+    pub fn project_command(&self) -> Command {
+        let mut command = self.command(&["project"]);
+        command.env("MILLRACE_ADMIN_LISTEN", "127.0.0.1:0");
+        command
+    }
+
+    /// Waits until every read model holds everything that is stored.
+    pub async fn folded(&self) {
+        until("the read models are up to date", async || {
+            let lag =
+                "select coalesce(sum(lag_seqs), -1)::bigint from reports.read_model_freshness";
+            (self.number(lag).await == 0).then_some(())
+        })
+        .await;
     }
 
     /// Starts a replica of any service.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use millrace_publisher::RawRecord;
+use millrace_publisher::{Publisher, RawRecord};
+use millrace_schemas::Transaction;
 use sqlx::Row as _;
 
+use crate::oracle::assert_nothing_is_lost;
 use crate::place::Place;
 use crate::records::{account_in, avro, home, publish, publish_raw, transfer};
 
@@ -21,9 +23,8 @@ struct Parked {
 
 async fn parked(place: &Place) -> Vec<Parked> {
     sqlx::query_as(
-        "select partition, log_offset, name as reason, key, value, headers
-         from millrace.parked join millrace.reasons on kind = 'parked' and code = reason
-         order by partition, seq",
+        "select partition, log_offset, reason, key, bytes as value, headers from reports.parked
+         order by partition, log_offset",
     )
     .fetch_all(&mut place.connect().await)
     .await
@@ -42,101 +43,121 @@ fn header_bytes(headers: &[(&str, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-#[tokio::test]
-async fn what_cannot_be_read_is_parked_whole_and_holds_back_its_own_key_only() {
-    let place = Place::new("poison", 2).await;
-    let publisher = place.publisher().await;
-    let good = |number, key: &str| transfer(number, key, "external:out", 5);
-    let mut unknown_schema = avro(&good(90, "unknown"));
-    unknown_schema[2] ^= 1;
+/// A record that cannot be read, and the reason that it must get.
+struct Poison {
+    key: &'static str,
+    value: Option<Vec<u8>>,
+    headers: &'static [(&'static str, &'static [u8])],
+    reason: &'static str,
+}
+
+fn good(number: u128, key: &str) -> Transaction<'static> {
+    transfer(number, key, "external:out", 5)
+}
+
+fn poison() -> [Poison; 8] {
+    const NONE: &[(&str, &[u8])] = &[];
+    const TRACE: &[(&str, &[u8])] = &[("trace", b"\x00\xff"), ("empty", b"")];
+    const JSON: &[(&str, &[u8])] = &[("content-type", b"application/json"), ("trace", b"1")];
+    let mut unknown = avro(&good(90, "unknown"));
+    unknown[2] ^= 1;
     let mut cut = avro(&good(91, "cut"));
     cut.truncate(cut.len() - 4);
     let mut longer = avro(&good(92, "longer"));
     longer.push(0);
-    let json: (&str, &[u8]) = ("content-type", b"application/json");
-    let trace: (&str, &[u8]) = ("trace", b"\x00\xff");
-    type Poison<'a> = (
-        &'a str,
-        Option<&'a [u8]>,
-        &'a [(&'a str, &'a [u8])],
-        &'a str,
-    );
-    let poison: [Poison<'_>; 7] = [
-        ("bytes", Some(b"\xde\xad\xbe\xef"), &[trace], "undecodable"),
-        ("empty", Some(b""), &[], "undecodable"),
-        ("tombstone", None, &[trace], "undecodable"),
-        ("unknown", Some(&unknown_schema), &[], "unknown_schema"),
+    let confluent = b"\x00\x00\x00\x00\x07abc".to_vec();
+    let json = b"{\"id\": \"\\u0000".to_vec();
+    [
         (
-            "confluent",
-            Some(b"\x00\x00\x00\x00\x07abc"),
-            &[],
-            "unknown_schema",
-        ),
-        ("cut", Some(&cut), &[], "undecodable"),
-        (
-            "json",
-            Some(b"{\"id\": \"\\u0000"),
-            &[json, trace],
+            "bytes",
+            Some(b"\xde\xad\xbe\xef".to_vec()),
+            TRACE,
             "undecodable",
         ),
-    ];
-    let mut wanted = Vec::new();
-    for (key, payload, headers, reason) in poison {
-        let key = key.as_bytes();
+        ("empty", Some(Vec::new()), NONE, "undecodable"),
+        ("tombstone", None, TRACE, "undecodable"),
+        ("unknown", Some(unknown), NONE, "unknown_schema"),
+        ("confluent", Some(confluent), NONE, "unknown_schema"),
+        ("cut", Some(cut), NONE, "undecodable"),
+        ("longer", Some(longer), NONE, "undecodable"),
+        ("json", Some(json), JSON, "undecodable"),
+    ]
+    .map(|(key, value, headers, reason)| Poison {
+        key,
+        value,
+        headers,
+        reason,
+    })
+}
+
+impl Poison {
+    async fn publish(&self, publisher: &Publisher) -> Parked {
         let record = RawRecord {
-            key: Some(key),
-            payload,
-            headers,
+            key: Some(self.key.as_bytes()),
+            payload: self.value.as_deref(),
+            headers: self.headers,
             partition: None,
         };
-        let receipt = publish_raw(&publisher, record).await;
-        wanted.push(Parked {
+        let receipt = publish_raw(publisher, record).await;
+        Parked {
             partition: receipt.partition,
             log_offset: receipt.offset,
-            reason: reason.into(),
-            key: Some(key.to_vec()),
-            value: payload.map(<[u8]>::to_vec),
-            headers: header_bytes(headers),
-        });
+            reason: self.reason.into(),
+            key: Some(self.key.into()),
+            value: self.value.clone(),
+            headers: header_bytes(self.headers),
+        }
     }
-    // Before the ledger starts one good record is behind each of them, and other keys are beside them.
-    let behind: Vec<_> = (0..)
+}
+
+/// One good record for each poisoned key: they must wait behind it.
+async fn publish_behind(publisher: &Publisher, poison: &[Poison], first: u128) -> Vec<Parked> {
+    let transactions: Vec<_> = (first..)
         .zip(poison)
-        .map(|(n, (key, ..))| good(n, key))
+        .map(|(number, poison)| good(number, poison.key))
         .collect();
+    let receipts = publish(publisher, &transactions).await;
+    let parked = transactions.iter().zip(receipts);
+    parked
+        .map(|(transaction, receipt)| Parked {
+            partition: receipt.partition,
+            log_offset: receipt.offset,
+            reason: "behind".into(),
+            key: Some(transaction.debit_account.as_str().into()),
+            value: Some(avro(transaction)),
+            headers: Vec::new(),
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_parked_whole_and_holds_back_its_own_key_only() {
+    let place = Place::new("poison", 2).await;
+    let publisher = place.publisher().await;
+    let poison = poison();
+    let mut wanted = Vec::new();
+    for record in &poison {
+        wanted.push(record.publish(&publisher).await);
+    }
+    // In the same batch, and other keys beside them.
+    wanted.extend(publish_behind(&publisher, &poison, 0).await);
     let beside: Vec<_> = (100..150).map(|n| good(n, &format!("fine-{n}"))).collect();
-    let behind_at = publish(&publisher, &behind).await;
     publish(&publisher, &beside).await;
     let ledger = place.ledger(1).await;
     place.drained().await;
-    // And one more comes later, when the key is held by rows of the database.
-    let later: Vec<_> = (20..)
-        .zip(poison)
-        .map(|(n, (key, ..))| good(n, key))
-        .collect();
-    let later_at = publish(&publisher, &later).await;
+    // Later, when the keys are held by rows of the database.
+    wanted.extend(publish_behind(&publisher, &poison, 20).await);
     publish(&publisher, &[good(150, "fine-100")]).await;
     place.drained().await;
 
-    let held = behind
-        .iter()
-        .chain(&later)
-        .zip(behind_at.iter().chain(&later_at));
-    wanted.extend(held.map(|(transaction, receipt)| Parked {
-        partition: receipt.partition,
-        log_offset: receipt.offset,
-        reason: "behind".into(),
-        key: Some(transaction.debit_account.as_str().into()),
-        value: Some(avro(transaction)),
-        headers: Vec::new(),
-    }));
     wanted.sort_by_key(|parked| (parked.partition, parked.log_offset));
     assert_eq!(parked(&place).await, wanted);
-    let posted = "select count(*) from millrace.ledger where verdict = 0";
+    let posted = "select count(*) from reports.transactions";
     assert_eq!(place.number(posted).await, 51);
-    let open = "select sum(parked_open)::bigint from millrace.positions";
-    assert_eq!(place.number(open).await, 21);
+    let open = "select count(*) from reports.parked where resolution is null";
+    assert_eq!(place.number(open).await, 24);
     ledger.becomes_ready().await;
+    assert_nothing_is_lost(&place).await;
     place.verify().await;
     ledger.stop().await.expect(0);
 }
@@ -191,6 +212,38 @@ async fn a_topic_of_garbage_does_not_stop_the_process() {
     ledger.stop().await.expect(0);
 }
 
+/// What is replaced in a valid record, by what, and the reason that it must get.
+const WRONG: [(&str, &str, &str); 16] = [
+    (
+        r#""00000000-0000-4000-8000-000000000000""#,
+        r#""no""#,
+        "invalid_id",
+    ),
+    (r#""k""#, r#""""#, "invalid_kind"),
+    (r#""a""#, r#""-a""#, "invalid_debit_account"),
+    (r#""b""#, r#""B""#, "invalid_credit_account"),
+    (r#""b""#, r#""a""#, "same_account"),
+    (r#""amount":1"#, r#""amount":0"#, "invalid_amount"),
+    (r#""amount":1"#, r#""amount":-5"#, "invalid_amount"),
+    (
+        r#""amount":1"#,
+        r#""amount":1000000000000001"#,
+        "invalid_amount",
+    ),
+    (r#""amount":1"#, r#""amount":1.5"#, "invalid_amount"),
+    (
+        r#""amount":1"#,
+        r#""amount":9223372036854775808"#,
+        "invalid_amount",
+    ),
+    (r#""amount":1"#, r#""amount":"1""#, "invalid_amount"),
+    ("EUR", "EUX", "invalid_currency"),
+    ("01-02T", "02-30T", "invalid_occurred_at"),
+    ("2026-01", "1899-01", "invalid_occurred_at"),
+    (r#""it""#, r#""""#, "invalid_source"),
+    (r#""it""#, r#""a\u0000b""#, "invalid_source"),
+];
+
 #[tokio::test]
 async fn records_that_are_readable_and_wrong_are_refused_by_reason_and_the_rest_go_on() {
     let place = Place::new("wrong", 2).await;
@@ -199,29 +252,7 @@ async fn records_that_are_readable_and_wrong_are_refused_by_reason_and_the_rest_
         "currency":"EUR","occurred_at":"2026-01-02T03:04:05Z","source":"it"}"#;
     let one_id =
         |number: u32| valid.replace("ID", &format!("00000000-0000-4000-8000-{number:012}"));
-    let cases = [
-        (
-            r#""00000000-0000-4000-8000-000000000000""#,
-            r#""no""#,
-            "invalid_id",
-        ),
-        (r#""k""#, r#""""#, "invalid_kind"),
-        (r#""a""#, r#""-a""#, "invalid_debit_account"),
-        (r#""b""#, r#""B""#, "invalid_credit_account"),
-        (r#""b""#, r#""a""#, "same_account"),
-        (r#""amount":1"#, r#""amount":0"#, "invalid_amount"),
-        (r#""amount":1"#, r#""amount":-5"#, "invalid_amount"),
-        (
-            r#""amount":1"#,
-            r#""amount":1000000000000001"#,
-            "invalid_amount",
-        ),
-        ("EUR", "EUX", "invalid_currency"),
-        ("2026-01", "1899-01", "invalid_occurred_at"),
-        (r#""it""#, r#""""#, "invalid_source"),
-        (r#""it""#, r#""a\u0000b""#, "invalid_source"),
-    ];
-    for (from, to, _) in cases {
+    for (from, to, _) in WRONG {
         let bad = one_id(0).replace(from, to);
         assert_ne!(bad, one_id(0), "{from}");
         publish_json(&publisher, &bad).await;
@@ -236,11 +267,22 @@ async fn records_that_are_readable_and_wrong_are_refused_by_reason_and_the_rest_
              order by log_offset",
         )
         .await;
-    let wanted: Vec<_> = cases
+    let wanted: Vec<_> = WRONG
         .iter()
         .map(|(.., reason)| format!("({reason})"))
         .collect();
     assert_eq!(reasons, wanted);
+    // What is no whole number is told in the detail and not shown as another amount.
+    let unread = place
+        .rows(
+            "select detail, amount, debit_account from reports.rejections
+               where reason = 'invalid_amount' order by log_offset offset 3 limit 1",
+        )
+        .await;
+    assert_eq!(
+        unread,
+        [r#"("amount ""1.5"" is not a whole number of minor units from 1 to 10^15",,a)"#]
+    );
     assert_eq!(
         place.number("select count(*) from millrace.ledger").await,
         1
@@ -249,7 +291,7 @@ async fn records_that_are_readable_and_wrong_are_refused_by_reason_and_the_rest_
     ledger.stop().await.expect(0);
 }
 
-async fn publish_json(publisher: &millrace_publisher::Publisher, json: &str) {
+async fn publish_json(publisher: &Publisher, json: &str) {
     let record = RawRecord {
         key: Some(b"a"),
         payload: Some(json.as_bytes()),

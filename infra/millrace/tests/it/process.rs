@@ -196,6 +196,11 @@ impl Replica {
         self.process.end().await
     }
 
+    /// Waits for its end, which it finds itself.
+    pub async fn ends(self) -> Ended {
+        self.process.end().await
+    }
+
     /// Status and body of a page of the admin port; none where nobody answers.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect_timeout(&self.admin, ANSWER_TIMEOUT).ok()?;

@@ -26,6 +26,7 @@ pub fn transfer(number: u128, debit: &str, credit: &str, amount: i64) -> Transac
         reference: "".into(),
         source: "it".into(),
         metadata: millrace_schemas::wire::Metadata::default(),
+        misread: None,
     })
     .unwrap()
 }
@@ -44,7 +45,7 @@ pub fn home(transaction: &Transaction<'_>, partitions: i32) -> i32 {
 
 /// An account whose debits are in this partition.
 pub fn account_in(partition: i32, partitions: i32, prefix: &str) -> String {
-    (0..)
+    (0..1_000)
         .map(|number| format!("{prefix}-{number}"))
         .find(|account| partition_of(account.as_bytes(), partitions) == partition)
         .unwrap()

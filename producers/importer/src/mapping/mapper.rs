@@ -136,6 +136,7 @@ impl Mapper {
             reference: Cow::Owned(self.reference.fill(values)?),
             source: Cow::Owned(self.source.clone()),
             metadata: self.metadata(values)?,
+            misread: None,
         };
         Transaction::try_from(wire).map_err(|(_, invalid)| invalid.into())
     }
@@ -146,9 +147,14 @@ impl Mapper {
             Id::Derived(columns) => {
                 let values: Vec<_> = columns.iter().map(|column| row.value(*column)).collect();
                 let parts: Vec<&str> = values.iter().map(AsRef::as_ref).collect();
+                let why = Why::Invalid(Reason::InvalidId);
                 if parts.iter().all(|part| part.is_empty()) {
-                    let why = Why::Invalid(Reason::InvalidId);
                     return Err(Refusal::new(why, "the columns of the id are all empty"));
+                }
+                if let Some(part) = parts.iter().find(|p| p.contains(ids::SEPARATOR)) {
+                    // Two rows could get the same id.
+                    let detail = format!("the id's column {part:?} has the character U+001F");
+                    return Err(Refusal::new(why, detail));
                 }
                 Ok(ids::derive(&self.source, &parts).to_string())
             }

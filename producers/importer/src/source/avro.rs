@@ -3,6 +3,7 @@
 use std::io::BufReader;
 use std::marker::PhantomData;
 
+use millrace_schemas::codec::check_writer;
 use millrace_schemas::{Invalid, Transaction, Wire};
 use serde_avro_fast::de::read::ReaderRead;
 use serde_avro_fast::object_container_file_encoding::Reader;
@@ -26,6 +27,7 @@ impl Records {
         let mut input = ReaderRead::new(BufReader::new(input));
         input.max_alloc_size = TEXT_BYTES_MAX;
         let reader = Reader::new(input).map_err(|error| error.to_string())?;
+        check_writer(reader.schema().json()).map_err(|error| format!("its schema: {error}"))?;
         Ok(Self { reader, number: 0 })
     }
 

@@ -3,7 +3,8 @@
 //! A row is refused rather than guessed at: a quoted text must be closed and its closing quote followed
 //! by a delimiter or the line's end. A quoted text may span lines; when such a row turns out to be
 //! broken, only its first line is refused and reading goes on with the second, so that a quote left open
-//! never takes good rows with it. The `csv` crate reads on to the next quote instead, wherever that is,
+//! never takes good rows with it. A row whose quotes are in order and whose columns are too many or too
+//! few is refused whole: what stands inside its quotes is no row. The `csv` crate reads on to the next quote instead, wherever that is,
 //! which is why rows are split here; a test holds the two against each other.
 
 use std::borrow::Cow;
@@ -122,22 +123,27 @@ impl<R: Read> Rows<R> {
                 }
                 Ahead::Ends(end) => {
                     let framed = self.frame(end)?;
-                    return Ok(Some((line, self.outcome(end, framed))));
+                    return Ok(Some((line, self.outcome(framed))));
                 }
             }
         }
     }
 
-    /// Takes as many lines as the row's quotes ask for.
-    fn frame(&mut self, first_end: usize) -> io::Result<Result<Taken, Refusal>> {
+    /// Takes as many lines as the row's quotes ask for; of a row whose quotes are broken its first
+    /// line alone.
+    fn frame(&mut self, first_end: usize) -> io::Result<Result<(), Refusal>> {
         self.splitter.start();
-        let mut taken = Taken {
+        self.taken = Taken {
             bytes: first_end,
             lines: 1,
         };
+        let mut taken = self.taken;
         loop {
             match self.splitter.split(self.lines.window(taken.bytes)) {
-                Ok(Split::Whole) => return Ok(self.check_columns().map(|()| taken)),
+                Ok(Split::Whole) => {
+                    self.taken = taken;
+                    return Ok(self.check_columns(taken.lines));
+                }
                 Err(refusal) => return Ok(Err(refusal)),
                 Ok(Split::OpenQuote) => match self.lines.ahead(taken.bytes)? {
                     Ahead::Ends(end) => {
@@ -156,26 +162,20 @@ impl<R: Read> Rows<R> {
         }
     }
 
-    fn check_columns(&self) -> Result<(), Refusal> {
+    fn check_columns(&self, lines: u64) -> Result<(), Refusal> {
         let found = self.splitter.fields.len();
-        match self.columns {
-            Some(columns) if columns != found => Err(Refusal::new(
-                Why::Columns,
-                format!("{found} columns instead of {columns}"),
-            )),
-            _ => Ok(()),
-        }
+        let Some(columns) = self.columns.filter(|columns| *columns != found) else {
+            return Ok(());
+        };
+        let within = match lines {
+            1 => String::new(),
+            _ => format!(" in a row of {lines} lines by its quotes"),
+        };
+        let detail = format!("{found} columns instead of {columns}{within}");
+        Err(Refusal::new(Why::Columns, detail))
     }
 
-    fn outcome(&mut self, first_end: usize, framed: Result<Taken, Refusal>) -> Outcome<'_> {
-        // A broken row is its first line alone.
-        self.taken = match framed {
-            Ok(taken) => taken,
-            Err(_) => Taken {
-                bytes: first_end,
-                lines: 1,
-            },
-        };
+    fn outcome(&mut self, framed: Result<(), Refusal>) -> Outcome<'_> {
         let bytes = self.lines.window(self.taken.bytes);
         let refused = |refusal| Broken {
             refusal,
@@ -440,15 +440,13 @@ mod tests {
                 vec![(2, Err(Quote)), (3, good(&["", "h"]))],
             ),
             ("c;\"d\n\"g;h", vec![(2, Err(Quote)), (3, Err(Quote))]),
-            // Closed by chance, the row has too many or too few columns.
-            (
-                "\"c;d\ng;h\"",
-                vec![(2, Err(Columns)), (3, good(&["g", "h\""]))],
-            ),
+            // Quoted as it should be, and of too few columns: its second line is no row.
+            ("\"c;d\ng;h\"", vec![(2, Err(Columns))]),
+            ("c;\"d\n1;2\n\";g", vec![(2, Err(Columns))]),
         ] {
             let text = format!("a;b\n{middle}\ne;f\n");
             let mut rows = vec![a()];
-            let last = 2 + expected.len() as u64;
+            let last = text.lines().count() as u64;
             rows.extend(expected);
             rows.push(e(last));
             assert_eq!(

@@ -41,9 +41,14 @@ impl<R: Read> Objects<R> {
     }
 }
 
+/// The decoder sees one line and calls it line 1; which line it is the refusal says.
+fn without_line(problem: &str) -> String {
+    problem.replacen(" at line 1 column ", " at column ", 1)
+}
+
 fn item(line: u64, text: &[u8]) -> Item {
     let decoded = decode_json(text)
-        .map_err(|error| Refusal::new(Why::Undecodable, error.to_string()))
+        .map_err(|error| Refusal::new(Why::Undecodable, without_line(&error.to_string())))
         .and_then(owned_transaction);
     let broken = |refusal| Broken {
         refusal,

@@ -132,9 +132,9 @@ async fn ndjson_lines_are_transactions_or_refused() {
             (5, "undecodable"),
             (6, "too_long"),
             (7, "undecodable"),
-            (8, "undecodable"),
+            (8, "invalid_amount"),
             (9, "invalid_currency"),
-            (10, "undecodable"),
+            (10, "invalid_occurred_at"),
         ]
     );
     assert_eq!(
@@ -357,34 +357,49 @@ async fn many_refused_rows_are_all_written_and_some_are_shown() {
     let setup = Setup::new();
     let mut csv = String::from("no,day,amount\n");
     csv.extend(
-        (0..100).map(|i| format!("{i},2024-01-01,{}\n", if i % 2 == 0 { "1" } else { "x" })),
+        (0..2_060).map(|i| format!("{i},2024-01-01,{}\n", if i % 2 == 0 { "1" } else { "x" })),
     );
     let summary = dry_run(&setup.csv_options(&setup.write("in.csv", csv))).await;
-    assert_eq!((summary.acknowledged, summary.refused), (50, 50));
-    assert_eq!(summary.first_refused.len(), 20);
+    assert_eq!((summary.acknowledged, summary.refused), (1_030, 1_030));
+    assert_eq!(summary.first_refused.len(), 1_000);
     assert_eq!(
         summary.first_refused[0].why,
         Why::Invalid(millrace_rules::Reason::InvalidAmount)
     );
     assert!(summary.to_string().contains("and 30 more"), "{summary}");
-    assert_eq!(setup.refused().lines().count(), 51);
+    assert_eq!(setup.refused().lines().count(), 1_031);
 }
 
-#[tokio::test]
-async fn a_file_of_refused_rows_that_cannot_be_written_ends_the_import() {
+#[test]
+fn a_file_of_refused_rows_that_cannot_be_written_is_an_error_before_the_first_row() {
     let setup = Setup::new();
-    let csv = setup.write("in.csv", "no,day,amount\n1,2024-01-01,x\n");
+    let csv = setup.write("in.csv", "no,day,amount\n1,2024-01-01,1\n");
     let options = Options {
         refused: Some(setup.path("missing/refused.csv")),
         ..setup.csv_options(&csv)
     };
-    let summary = dry_run(&options).await;
-    let expected = "refused rows cannot be written to";
+    let Err(Error::Usage(problem)) = prepare(&options) else {
+        panic!("it was not refused");
+    };
     assert!(
-        matches!(&summary.end, End::Broken(why) if why.contains(expected)),
-        "{summary}"
+        problem.starts_with("refused rows cannot be written to"),
+        "{problem}"
     );
-    assert_eq!(summary.exit(), Exit::Incomplete);
+}
+
+#[tokio::test]
+async fn what_an_earlier_import_refused_is_removed_by_a_clean_one_and_nothing_else() {
+    let setup = Setup::new();
+    let csv = setup.write("in.csv", "no,day,amount\n1,2024-01-01,x\n");
+    dry_run(&setup.csv_options(&csv)).await;
+    assert_eq!(setup.refused().lines().count(), 2);
+    setup.write("in.csv", "no,day,amount\n1,2024-01-01,1\n");
+    let summary = dry_run(&setup.csv_options(&csv)).await;
+    assert_eq!(summary.refused_file, None);
+    assert!(!setup.path("refused.csv").exists());
+    setup.write("refused.csv", "line,of,another,kind\n");
+    dry_run(&setup.csv_options(&csv)).await;
+    assert_eq!(setup.refused(), "line,of,another,kind\n");
 }
 
 const CHILD: &str = "MILLRACE_TEST_STDIN_MAP";
