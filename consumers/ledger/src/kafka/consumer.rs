@@ -28,6 +28,9 @@ use crate::record::{Incoming, Intake};
 /// How long a question to the broker may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The same for a partition's bounds. Short: one without a leader answers nothing, and others wait.
+const BOUNDS_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Properties that the protocol depends on: setting one of them is an error.
 pub const FIXED_PROPERTIES: [(&str, &str); 7] = [
     ("enable.auto.commit", "false"),
@@ -385,7 +388,7 @@ impl Log for KafkaLog {
     async fn bounds(&mut self, partition: i32) -> Result<Bounds, Error> {
         let (start, end) = self
             .consumer
-            .fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT)
+            .fetch_watermarks(&self.topic, partition, BOUNDS_TIMEOUT)
             .map_err(|error| unavailable(&error))?;
         let bounds = Bounds { start, end };
         self.mailbox.bounds().insert(partition, bounds);

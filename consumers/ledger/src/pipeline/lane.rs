@@ -42,6 +42,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest wait between two tries: a database that is back is used within this time.
 const BACKOFF_MAX: Duration = Duration::from_secs(3);
 
+/// After so long without a failure the next one is a first one again.
+const BACKOFF_FORGOTTEN: Duration = Duration::from_secs(5);
+
 /// How often a batch is decided afresh because another transaction was in the way, before the lane
 /// goes back to polling. Such conflicts pass when the other one commits.
 const RETRIES_MAX: u32 = 10;
@@ -237,7 +240,6 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         }
         match self.check(&unchecked).await {
             Ok(Checked { starts, failed }) => {
-                self.backoff = Backoff::default();
                 if let Err(failure) = self.log.start(&starts).await {
                     self.fail(starts.iter().map(|(partition, _)| *partition), &failure);
                 }
@@ -502,7 +504,6 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             self.assignment
                 .committed(numbers.partition, numbers.next_offset);
         }
-        self.backoff.failures = 0;
     }
 
     /// Each second: status for people, a hint for the broker, proofs of empty tails.
@@ -512,6 +513,9 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             return;
         }
         self.last_tick = now;
+        if now > self.backoff.retry_at + BACKOFF_FORGOTTEN {
+            self.backoff.failures = 0;
+        }
         self.report_health().await;
         let positions: Vec<_> = self.assignment.positions().collect();
         self.log.hint(&positions);

@@ -239,6 +239,14 @@ async fn avro_files_are_counted_in_records() {
             .to_string()
             .contains("not an avro object container")
     );
+
+    // The same numbers in another unit would be other times.
+    let millis = SCHEMA.replace("timestamp-micros", "timestamp-millis");
+    assert_ne!(millis, SCHEMA);
+    let schema = Schema::parse_str(&millis).unwrap();
+    let file = Writer::new(&schema, Vec::new()).into_inner().unwrap();
+    let problem = error(&setup.options(&setup.write("millis.avro", file))).to_string();
+    assert!(problem.contains("occurred_at"), "{problem}");
 }
 
 #[tokio::test]
