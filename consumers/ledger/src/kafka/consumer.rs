@@ -414,6 +414,9 @@ impl Log for KafkaLog {
     }
 
     async fn start(&mut self, positions: &[(i32, i64)]) -> Result<(), Error> {
+        if positions.is_empty() {
+            return Ok(());
+        }
         let partitions: Vec<_> = positions.iter().map(|(partition, _)| *partition).collect();
         // Given back first rather than sought: what was fetched before is gone for certain, and it
         // works where the fetcher has given up too.
@@ -427,6 +430,9 @@ impl Log for KafkaLog {
     }
 
     fn hold(&mut self, partitions: &[i32]) {
+        if partitions.is_empty() {
+            return;
+        }
         for partition in partitions {
             self.running.remove(partition);
         }

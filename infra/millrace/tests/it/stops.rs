@@ -4,6 +4,7 @@ use millrace_schemas::{Transaction, partition_of};
 use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminOptions, NewPartitions};
+use sqlx::Connection as _;
 
 use crate::place::Place;
 use crate::process::{Replica, until};
@@ -200,5 +201,58 @@ async fn a_database_applies_one_topic_for_ever() {
     let told = detail["partitions"][0]["detail"].as_str().unwrap();
     assert!(told.contains(&why), "{detail}");
     assert_eq!(outcomes(&place).await, 20);
+    ledger.stop().await.expect(0);
+}
+
+/// How far the database has applied this partition.
+async fn position(place: &Place, partition: i32) -> i64 {
+    let query = format!("select position from millrace.positions where partition = {partition}");
+    place.number(&query).await
+}
+
+#[tokio::test]
+async fn a_contradiction_stops_its_partition_only() {
+    let place = applied_and_left("contradiction").await;
+    // A row where partition 0 is about to write one.
+    place
+        .execute(
+            "insert into millrace.ledger (seq, log_offset, amount, occurred_at, recorded_at, partition,
+                 verdict, id, digest, currency, debit_account, credit_account, kind, source)
+             select seq + 1, log_offset, amount, occurred_at, recorded_at, partition, verdict,
+                 gen_random_uuid(), digest, currency, debit_account, credit_account, kind, source
+             from millrace.ledger where partition = 0 and seq = 9",
+        )
+        .await;
+    publish(&place.publisher().await, &round(100)).await;
+    let ledger = place.ledger(1).await;
+    stopped(&ledger, &[0], "contradicts its own positions").await;
+    until("the other goes on", async || {
+        (position(&place, 1).await == 20).then_some(())
+    })
+    .await;
+    assert_eq!(position(&place, 0).await, 10);
+    ledger.stop().await.expect(0);
+}
+
+#[tokio::test]
+async fn a_partition_that_somebody_locks_does_not_hold_back_the_others_of_its_lane() {
+    let place = applied_and_left("locked").await;
+    let mut holder = place.connect().await;
+    let mut held = holder.begin().await.unwrap();
+    sqlx::raw_sql("select from millrace.positions where partition = 0 for update")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    publish(&place.publisher().await, &round(100)).await;
+    let ledger = place.ledger(1).await;
+    until("the other goes on", async || {
+        (position(&place, 1).await == 20).then_some(())
+    })
+    .await;
+    assert_eq!(position(&place, 0).await, 10);
+    held.rollback().await.unwrap();
+    place.drained().await;
+    ledger.becomes_ready().await;
+    place.verify().await;
     ledger.stop().await.expect(0);
 }
