@@ -229,7 +229,9 @@ create table partition_status (
 -- The read models and how far each has folded each partition: [0, seq) is in its table.
 create table read_models (
     model text collate "C" primary key,
-    mode text collate "C" not null check (mode in ('inline', 'background'))
+    mode text collate "C" not null check (mode in ('inline', 'background')),
+    -- What folding it was measured to cost.
+    cost text not null
 );
 create table read_model_positions (
     model text collate "C" not null references read_models,

@@ -209,7 +209,7 @@ comment on column reports.freshness.next_seq is 'The number that the partition''
 -- read_model_freshness
 
 create view reports.read_model_freshness as
-select p.partition, r.model, r.mode, coalesce(m.seq, 0) as position, p.next_seq,
+select p.partition, r.model, r.mode, r.cost, coalesce(m.seq, 0) as position, p.next_seq,
     p.next_seq - coalesce(m.seq, 0) as lag_seqs, u.recorded_at as oldest_unfolded_at,
     coalesce(greatest(extract(epoch from now() - u.recorded_at), 0), 0)::numeric(14, 3) as oldest_unfolded_age_s,
     m.error, m.failed_at
@@ -227,6 +227,7 @@ comment on view reports.read_model_freshness is
 comment on column reports.read_model_freshness.partition is 'The partition of the log.';
 comment on column reports.read_model_freshness.model is 'The read model: the name of its report.';
 comment on column reports.read_model_freshness.mode is 'inline: follows with the ledger''s own batches; background: follows within seconds.';
+comment on column reports.read_model_freshness.cost is 'What folding the read model was measured to cost.';
 comment on column reports.read_model_freshness.position is 'The seq up to which (exclusive) the partition''s outcomes are in the report.';
 comment on column reports.read_model_freshness.next_seq is 'The seq that the partition''s next stored outcome gets.';
 comment on column reports.read_model_freshness.lag_seqs is 'Stored outcomes that are not in the report yet.';

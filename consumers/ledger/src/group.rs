@@ -12,6 +12,7 @@ use crate::board::Board;
 use crate::kafka::consumer::{KafkaLog, Settings};
 use crate::kafka::log::{self, Log as _};
 use crate::pipeline::lane::{Clock, Lane};
+use crate::record::Intake;
 use crate::store::postgres::Postgres;
 
 /// What the ledger group of one process needs to know.
@@ -165,7 +166,8 @@ async fn may_join(
                 board.publish(Vec::new(), &[]);
             }
         }
-        tokio::time::sleep(SURPLUS_LOOK).await;
+        // Polled, or the client's own events would pile up.
+        log.poll(SURPLUS_LOOK, &mut Intake::default()).await;
     }
     false
 }

@@ -85,18 +85,21 @@ async fn within(
     if found.len() < ends.len() {
         found.extend(positions::create(connection, model, &partitions).await?);
     }
-    if let Some(failed) = found.iter().position(|locked| locked.has_failed) {
-        found = vec![found.swap_remove(failed)];
-    }
     let ranges = found.into_iter().filter_map(|locked| {
         let (_, next_seq) = *ends.iter().find(|(of, _)| *of == locked.partition)?;
-        Some(Range {
+        let range = Range {
             partition: locked.partition,
             from_seq: locked.seq,
             next_seq,
-        })
+        };
+        (range.seqs() <= gap_max).then_some((locked.has_failed, range))
     });
-    Ok(ranges.filter(|range| range.seqs() <= gap_max).collect())
+    let (failed, healthy): (Vec<_>, Vec<_>) = ranges.partition(|(has_failed, _)| *has_failed);
+    let chosen = match failed.first() {
+        Some(one) => vec![*one],
+        None => healthy,
+    };
+    Ok(chosen.into_iter().map(|(_, range)| range).collect())
 }
 
 async fn fold_checked(

@@ -35,11 +35,12 @@ async fn install_one(connection: &mut PgConnection, model: &Model) -> Result<(),
     .execute(&mut *connection)
     .await?;
     sqlx::query(
-        "insert into read_models (model, mode) values ($1, $2)
-         on conflict (model) do update set mode = excluded.mode",
+        "insert into read_models (model, mode, cost) values ($1, $2, $3)
+         on conflict (model) do update set mode = excluded.mode, cost = excluded.cost",
     )
     .bind(model.name)
     .bind(model.mode.as_str())
+    .bind(model.cost)
     .execute(connection)
     .await?;
     Ok(())

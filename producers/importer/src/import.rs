@@ -233,7 +233,8 @@ impl Work<'_> {
             Destination::Topic(_) => self.confirmations.acknowledged(),
         };
         let refused_path = self.refused_file.path().to_owned();
-        let refused_file = self.refused_file.finish().unwrap_or_else(|error| {
+        let is_clean = end == End::Complete && !dry_run;
+        let refused_file = self.refused_file.finish(is_clean).unwrap_or_else(|error| {
             end = unwritable(&refused_path, &error);
             None
         });

@@ -111,10 +111,12 @@ impl RefusedFile {
         Ok(())
     }
 
-    /// The path, if there is such a file now.
-    pub(crate) fn finish(mut self) -> io::Result<Option<PathBuf>> {
+    /// The path, if this import has written it. `is_clean`: the whole input was published, so that what
+    /// an earlier import has left is true no more.
+    pub(crate) fn finish(mut self, is_clean: bool) -> io::Result<Option<PathBuf>> {
         match &mut self.writer {
-            None => self.remove_left().map(|()| None),
+            None if is_clean => self.remove_left().map(|()| None),
+            None => Ok(None),
             Some(writer) => writer.flush().map(|()| Some(self.path)),
         }
     }

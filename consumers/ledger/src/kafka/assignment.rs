@@ -202,6 +202,15 @@ impl Assignment {
         }
     }
 
+    /// All active partitions are checked again, and so begin anew.
+    pub fn recheck_active(&mut self) {
+        for state in self.partitions.values_mut() {
+            if matches!(state, State::Active(_)) {
+                *state = State::Unchecked;
+            }
+        }
+    }
+
     /// The partition's position is in doubt: it is checked again.
     pub fn recheck(&mut self, partition: i32) {
         if matches!(self.partitions.get(&partition), Some(State::Active(_))) {

@@ -116,6 +116,8 @@ struct Mailbox {
     refusal: Mutex<Option<String>>,
     /// Whether there is a refusal: asked for each record.
     troubled: AtomicBool,
+    /// Whether a hint has no answer yet.
+    hinting: AtomicBool,
     /// The last of the errors that pass by themselves: why no broker is there.
     last_error: Mutex<String>,
 }
@@ -194,13 +196,12 @@ impl ClientContext for Context {
         let mut bounds = self.mailbox.bounds();
         for (partition, seen) in &topic.partitions {
             if *partition >= 0 && seen.ls_offset >= 0 && seen.lo_offset >= 0 {
-                bounds.insert(
-                    *partition,
-                    Bounds {
-                        start: seen.lo_offset,
-                        end: seen.ls_offset,
-                    },
-                );
+                let start = seen.lo_offset;
+                let end = seen.ls_offset;
+                let known = bounds.entry(*partition).or_insert(Bounds { start, end });
+                // Statistics may be older than an answer of the broker: only that goes back.
+                known.start = known.start.max(start);
+                known.end = known.end.max(end);
             }
         }
     }
@@ -231,6 +232,13 @@ impl ConsumerContext for Context {
         };
         self.mailbox.events().push_back(event);
     }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        self.mailbox.hinting.store(false, Ordering::Relaxed);
+        if let Err(error) = result {
+            debug!(%error, "the offsets are not hinted");
+        }
+    }
 }
 
 /// Unassigns those of the partitions that librdkafka has: it takes nothing of a list with others.
@@ -253,6 +261,8 @@ pub struct KafkaLog {
     topic: String,
     /// The partitions that librdkafka has been given.
     running: BTreeSet<i32>,
+    /// The last hint.
+    hinted: Vec<(i32, i64)>,
 }
 
 impl KafkaLog {
@@ -272,6 +282,7 @@ impl KafkaLog {
             mailbox,
             topic: settings.topic.clone(),
             running: BTreeSet::new(),
+            hinted: Vec::new(),
         })
     }
 
@@ -443,16 +454,19 @@ impl Log for KafkaLog {
     }
 
     fn hint(&mut self, positions: &[(i32, i64)]) {
-        if positions.is_empty() {
+        // One at a time: partitions are not begun while commits are unanswered.
+        let is_news = !positions.is_empty() && positions != self.hinted;
+        if !is_news || self.mailbox.hinting.swap(true, Ordering::Relaxed) {
             return;
         }
-        let list = self.list(
-            positions
-                .iter()
-                .map(|(p, offset)| (*p, Offset::Offset(*offset))),
-        );
-        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
-            debug!(%error, "cannot hint the offsets");
+        let offsets = positions.iter().map(|(p, at)| (*p, Offset::Offset(*at)));
+        let list = self.list(offsets);
+        match self.consumer.commit(&list, CommitMode::Async) {
+            Ok(()) => self.hinted = positions.to_vec(),
+            Err(error) => {
+                self.mailbox.hinting.store(false, Ordering::Relaxed);
+                debug!(%error, "cannot hint the offsets");
+            }
         }
     }
 }

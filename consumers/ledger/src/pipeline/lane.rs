@@ -20,7 +20,7 @@ use crate::pipeline::decode::{Culprits, candidates, decode};
 use crate::pipeline::memory::Memory;
 use crate::pipeline::plan::{Decided, plan};
 use crate::record::{Batch, Intake};
-use crate::store::{self, Advance, Position, Store};
+use crate::store::{self, Advance, LockWait, Position, Store};
 
 /// How long a turn waits for the log when there is nothing else to do.
 const POLL_WAIT: Duration = Duration::from_millis(100);
@@ -203,6 +203,11 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
 
     fn on_event(&mut self, event: Event) {
         self.memory.clear();
+        if matches!(event, Event::Assigned(_) | Event::Revoked(_)) {
+            // A rebalance pauses what is read, inside librdkafka, and may miss to resume what was begun
+            // at the same moment. Beginning anew ends that for certain.
+            self.assignment.recheck_active();
+        }
         match event {
             // The group has changed, and nothing of it concerns this lane.
             Event::Assigned(partitions) if partitions.is_empty() => {}
@@ -357,9 +362,10 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
     async fn apply(&mut self) {
         let mut intake = std::mem::take(&mut self.intake);
         let mut culprits = Culprits::new();
+        let mut lock_wait = LockWait::Normal;
         let mut waiting = vec![intake.batch(self.assignment.ranges())];
         while let Some(batch) = waiting.pop() {
-            match self.apply_batch(&batch, &culprits).await {
+            match self.apply_batch(&batch, &culprits, lock_wait).await {
                 Ok(advances) => self.committed(&advances),
                 // The culprit is in here: halve the batch until it is alone.
                 Err(Failure::Store(store::Error::Row(detail))) if batch.len() > 1 => {
@@ -374,6 +380,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
                     store::Error::Contradiction(detail) | store::Error::Locked(detail),
                 )) if batch.slices().len() > 1 => {
                     debug!(error = detail, "one partition at a time");
+                    lock_wait = LockWait::Short;
                     waiting.extend(batch.by_partition().into_iter().rev());
                 }
                 Err(Failure::Store(store::Error::Row(detail))) => {
@@ -388,16 +395,15 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
                 }
                 Err(failure) => {
                     let mut partitions = batch.partitions();
-                    let others_too = failure.concerns_all();
-                    waiting.retain(|other| {
-                        let drop = others_too || other.shares_any(&partitions);
-                        if drop {
-                            partitions.extend(other.partitions());
-                        }
-                        !drop
-                    });
-                    partitions.sort_unstable();
-                    partitions.dedup();
+                    if failure.concerns_all() {
+                        partitions.extend(waiting.drain(..).flat_map(|other| other.partitions()));
+                        partitions.sort_unstable();
+                        partitions.dedup();
+                    } else {
+                        // What is left of these partitions does not begin at their positions any more.
+                        let rest = waiting.into_iter().flat_map(Batch::by_partition);
+                        waiting = rest.filter(|part| !part.shares_any(&partitions)).collect();
+                    }
                     self.drop_batches(partitions, failure);
                 }
             }
@@ -426,10 +432,11 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         &mut self,
         batch: &Batch<'_>,
         culprits: &Culprits,
+        lock_wait: LockWait,
     ) -> Result<Vec<Advance>, Failure> {
         let mut tries = 0;
         loop {
-            let result = self.try_batch(batch, culprits).await;
+            let result = self.try_batch(batch, culprits, lock_wait).await;
             if result.is_err() {
                 self.memory.clear();
                 self.store.rollback().await;
@@ -449,6 +456,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         &mut self,
         batch: &Batch<'_>,
         culprits: &Culprits,
+        lock_wait: LockWait,
     ) -> Result<Vec<Advance>, Failure> {
         let partitions = self.topic.as_ref().map_or(0, |topic| topic.partitions);
         let mut stage = observe::Stage::begin(self.clock.monotonic());
@@ -457,7 +465,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         let candidates = candidates(batch, &decoded);
         stage.end("decode", self.clock.monotonic());
 
-        let positions = self.store.lock(&batch.partitions()).await?;
+        let positions = self.store.lock(&batch.partitions(), lock_wait).await?;
         check_positions(batch, &positions)?;
         stage.end("lock", self.clock.monotonic());
 

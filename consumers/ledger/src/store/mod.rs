@@ -131,6 +131,15 @@ impl PartitionStatus {
     }
 }
 
+/// How long to wait for the partitions' locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockWait {
+    /// As long as another owner's batch may take.
+    Normal,
+    /// Hardly: somebody holds a lock for long, and others wait for their turn.
+    Short,
+}
+
 /// The store: Postgres, or a simulation of it. One lane owns it. Between [`Store::lock`] and
 /// [`Store::commit`] or [`Store::rollback`] there is one database transaction.
 #[expect(
@@ -143,7 +152,7 @@ pub trait Store {
     async fn attach(&mut self, topic: &Topic, starts: &[(i32, i64)]) -> Result<Attached, Error>;
 
     /// Begins a transaction and locks the partitions (ascending): their positions, in their order.
-    async fn lock(&mut self, partitions: &[i32]) -> Result<Vec<Position>, Error>;
+    async fn lock(&mut self, partitions: &[i32], wait: LockWait) -> Result<Vec<Position>, Error>;
 
     /// Id and digest of those ids that have a verdict.
     async fn known(&mut self, ids: &[[u8; 16]]) -> Result<Vec<([u8; 16], [u8; 32])>, Error>;

@@ -14,7 +14,9 @@ use crate::kafka::log::Topic;
 use crate::pipeline::plan::Outcome;
 use crate::store::copy::{COPY_LEDGER, COPY_PARKED, COPY_REFUSED, Rows};
 use crate::store::error::{During, Error};
-use crate::store::{Attached, PartitionStatus, Policies, Position, Store, read, schema, write};
+use crate::store::{
+    Attached, LockWait, PartitionStatus, Policies, Position, Store, read, schema, write,
+};
 
 /// No statement of a batch takes this long on a working database; beyond, the connection is given up.
 const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
@@ -24,7 +26,10 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
 const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a lane waits for another owner's lock before it goes back to polling.
-const LOCK_TIMEOUT: &str = "5s";
+pub(super) const LOCK_TIMEOUT: &str = "5s";
+
+/// The same where a lock is known to be held, and for the tables of read models.
+pub(super) const LOCK_TIMEOUT_SHORT: &str = "200ms";
 
 /// One connection, opened when it is needed.
 pub struct Postgres {
@@ -118,9 +123,9 @@ impl Store for Postgres {
         })
     }
 
-    async fn lock(&mut self, partitions: &[i32]) -> Result<Vec<Position>, Error> {
+    async fn lock(&mut self, partitions: &[i32], wait: LockWait) -> Result<Vec<Position>, Error> {
         let locked = bounded!(self, "locking", async {
-            read::lock(self.connection().await?, partitions).await
+            read::lock(self.connection().await?, partitions, wait).await
         });
         self.in_transaction = self.connection.is_some();
         locked

@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use crate::kafka::log::Topic;
 use crate::store::error::Error;
-use crate::store::{Attached, Policies, Position};
+use crate::store::postgres::{LOCK_TIMEOUT, LOCK_TIMEOUT_SHORT};
+use crate::store::{Attached, LockWait, Policies, Position};
 
 /// The first key of the partitions' advisory locks: "MILL". The second is the partition.
 const LOCK_CLASS: i32 = 0x4d49_4c4c;
@@ -66,9 +67,13 @@ pub(super) async fn attach(
 pub(super) async fn lock(
     connection: &mut PgConnection,
     partitions: &[i32],
+    wait: LockWait,
 ) -> Result<Vec<Position>, Error> {
     use std::fmt::Write as _;
     let mut begin = String::from("begin");
+    if wait == LockWait::Short {
+        let _ = write!(begin, "; set local lock_timeout = '{LOCK_TIMEOUT_SHORT}'");
+    }
     for partition in partitions {
         let _ = write!(
             begin,
@@ -85,8 +90,14 @@ pub(super) async fn lock(
          from millrace.positions where partition = any($1) order by partition for update",
         partitions
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
+    if wait == LockWait::Short {
+        let normal = format!("set local lock_timeout = '{LOCK_TIMEOUT}'");
+        sqlx::raw_sql(AssertSqlSafe(normal))
+            .execute(connection)
+            .await?;
+    }
     if rows.len() != partitions.len() {
         return Err(Error::Unavailable(format!(
             "partitions {partitions:?} are not all there"

@@ -1,12 +1,13 @@
 //! What a batch writes.
 
 use millrace_readmodels::{Failed, INLINE_GAP_MAX, Mode, Model, record_failure};
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use tracing::warn;
 
 use crate::kafka::log::Bounds;
 use crate::pipeline::plan::Delta;
 use crate::store::error::{During, Error};
+use crate::store::postgres::{LOCK_TIMEOUT, LOCK_TIMEOUT_SHORT};
 use crate::store::{Advance, Micros, PartitionStatus};
 
 pub(super) async fn copy(
@@ -170,12 +171,15 @@ pub(super) async fn fold_inline(
     {
         // Whoever works on the model's table (an index, a migration) is not waited for with the
         // partitions locked.
-        sqlx::raw_sql("savepoint fold; set local lock_timeout = '200ms'")
+        let begin = format!("savepoint fold; set local lock_timeout = '{LOCK_TIMEOUT_SHORT}'");
+        sqlx::raw_sql(AssertSqlSafe(begin))
             .execute(&mut *connection)
             .await?;
         match millrace_readmodels::fold_inline(connection, model, &ends, INLINE_GAP_MAX).await {
             Ok(_) => {
-                sqlx::raw_sql("release savepoint fold")
+                let end =
+                    format!("release savepoint fold; set local lock_timeout = '{LOCK_TIMEOUT}'");
+                sqlx::raw_sql(AssertSqlSafe(end))
                     .execute(&mut *connection)
                     .await?;
             }

@@ -8,7 +8,7 @@ use apache_avro::{Codec, Schema, Writer};
 use millrace_schemas::codec::{SCHEMA, encode_json};
 
 use super::*;
-use crate::refused::Why;
+use crate::refused::{RefusedFile, Why};
 use crate::{End, Exit, Format};
 
 /// [`CSV`] as NDJSON.
@@ -404,9 +404,16 @@ async fn what_an_earlier_import_refused_is_removed_by_a_clean_one_and_nothing_el
     setup.write("in.csv", "no,day,amount\n1,2024-01-01,1\n");
     let summary = dry_run(&setup.csv_options(&csv)).await;
     assert_eq!(summary.refused_file, None);
+    assert_eq!(setup.refused().lines().count(), 2, "nothing was published");
+    let finish = || {
+        RefusedFile::new(setup.path("refused.csv"))
+            .finish(true)
+            .unwrap()
+    };
+    assert_eq!(finish(), None);
     assert!(!setup.path("refused.csv").exists());
     setup.write("refused.csv", "line,of,another,kind\n");
-    dry_run(&setup.csv_options(&csv)).await;
+    assert_eq!(finish(), None);
     assert_eq!(setup.refused(), "line,of,another,kind\n");
 }
 
