@@ -18,8 +18,10 @@ const RECORDS: [f64; 9] = [1.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0, 2500.0, 5
 
 /// Log lines go to standard error; results of tools go to standard output.
 pub fn init_logs(format: LogFormat, filter: &str) {
-    // Notices of the server, such as "already exists, skipping", are not news.
-    let filter = EnvFilter::new(format!("sqlx::postgres::notice=warn,{filter}"));
+    // Notices of the server, such as "already exists, skipping", are not news, and neither is a fold or a
+    // proof that takes its seconds.
+    let quiet = "sqlx::postgres::notice=warn,sqlx::query=error";
+    let filter = EnvFilter::new(format!("{quiet},{filter}"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

@@ -13,14 +13,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
-use rdkafka::config::ClientConfig;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{Headers, Message};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{Offset, Statistics, TopicPartitionList};
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::kafka::log::{Bounds, Error, Event, Log, Topic};
 use crate::record::{Incoming, Intake};
@@ -184,6 +184,17 @@ impl ClientContext for Context {
         }
     }
 
+    /// librdkafka's own lines repeat that, once per try and broker, and warn of hints that a rebalance
+    /// has overtaken.
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                error!(fac, "librdkafka: {message}");
+            }
+            _ => debug!(fac, "librdkafka: {message}"),
+        }
+    }
+
     fn stats(&self, statistics: Statistics) {
         let up = statistics
             .brokers
@@ -295,7 +306,11 @@ impl KafkaLog {
     fn take_event(&mut self) -> Option<Event> {
         let event = self.mailbox.events().pop_front()?;
         match &event {
-            Event::Assigned(_) => self.mailbox.works(),
+            Event::Assigned(_) => {
+                self.mailbox.works();
+                // Told before the first statistics come.
+                self.mailbox.broker_up.store(true, Ordering::Relaxed);
+            }
             Event::Revoked(partitions) => {
                 for partition in partitions {
                     self.running.remove(partition);
