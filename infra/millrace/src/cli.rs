@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::str::FromStr as _;
 
@@ -303,6 +304,12 @@ fn variable_of(error: &clap::Error) -> Option<OsString> {
         commands.extend(command.get_subcommands());
     }
     None
+}
+
+/// A count of things that must be there.
+pub fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse()
+        .map_err(|_| "a whole number of at least 1".into())
 }
 
 fn brokers(text: &str) -> Result<String, String> {

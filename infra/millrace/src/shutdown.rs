@@ -21,11 +21,12 @@ pub async fn requested() -> anyhow::Result<()> {
             if let Ok(runtime) = runtime {
                 runtime.block_on(async {
                     tokio::select! {
-                        _ = terminate.recv() => {}
-                        _ = interrupt.recv() => {}
+                        Some(()) = terminate.recv() => std::process::exit(130),
+                        Some(()) = interrupt.recv() => std::process::exit(130),
+                        // No signal can come any more: the process ends as it was about to.
+                        else => {}
                     }
                 });
-                std::process::exit(130);
             }
         })?;
     Ok(())

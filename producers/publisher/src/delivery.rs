@@ -5,9 +5,10 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
@@ -92,7 +93,12 @@ pub(crate) struct Deliveries {
     acknowledged: AtomicU64,
     failed: AtomicU64,
     first_error: OnceLock<Error>,
+    /// When somebody was last told that Kafka is not well.
+    told_at: Mutex<Option<Instant>>,
 }
+
+/// An outage is an error many times a second: it is told of this often.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Deliveries {
     pub(crate) fn new() -> Self {
@@ -101,7 +107,17 @@ impl Deliveries {
             acknowledged: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             first_error: OnceLock::new(),
+            told_at: Mutex::new(None),
         }
+    }
+
+    fn is_time_to_tell(&self) -> bool {
+        let mut told_at = self.told_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_time = told_at.is_none_or(|at| at.elapsed() >= TELL_INTERVAL);
+        if is_time {
+            *told_at = Some(Instant::now());
+        }
+        is_time
     }
 
     pub(crate) fn totals(&self) -> Totals {
@@ -133,8 +149,20 @@ impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
             tracing::error!(reason, "the producer is broken for good; connect a new one");
-        } else {
+        } else if self.is_time_to_tell() {
             tracing::warn!(%error, reason, "kafka is not well; the producer goes on trying");
+        } else {
+            tracing::debug!(%error, reason, "kafka is not well");
+        }
+    }
+
+    /// librdkafka's own lines say the same again, once per try and broker.
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(fac, "librdkafka: {message}");
+            }
+            _ => tracing::debug!(fac, "librdkafka: {message}"),
         }
     }
 }

@@ -97,8 +97,14 @@ pub async fn run(accounts: &Accounts) -> anyhow::Result<ExitCode> {
         Accounts::Show(show) => {
             let mut connection = show.database.connect_migrated().await?;
             let found = policies::show(&mut connection, show.account.as_ref()).await?;
-            if found.is_empty() {
-                print("nothing is set: accounts are open and unlimited");
+            match &show.account {
+                Some(account) if found.iter().all(|policy| policy.account == "*") => {
+                    print(&format!("{account}\topen, and nothing else of its own"));
+                }
+                None if found.is_empty() => {
+                    print("nothing is set: accounts are open and unlimited");
+                }
+                _ => {}
             }
             found.iter().for_each(print_policy);
         }

@@ -27,19 +27,19 @@ Examples:
 )]
 pub struct Flags {
     /// How many transactions.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000, allow_negative_numbers = true)]
     count: u64,
     /// Transactions per second, as an open loop [default: as fast as possible].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     rate: Option<f64>,
     /// How many accounts.
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 100_000, allow_negative_numbers = true)]
     accounts: u64,
     /// uniform or zipf:EXPONENT.
     #[arg(long, default_value = "uniform")]
     skew: Skew,
     /// Another seed gives other transactions.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
     seed: u64,
     /// v7 (ordered by time) or v4 (random).
     #[arg(long, default_value = "v7")]
@@ -48,10 +48,10 @@ pub struct Flags {
     #[arg(long, default_value = "EUR", value_parser = currency)]
     currency: Currency,
     /// Share of deposits from and withdrawals to the outside, 0 to 1.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     external_share: f64,
     /// When the first one occurs, microseconds since 1970 [default: now].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     start: Option<i64>,
     #[command(flatten)]
     kafka: Kafka,

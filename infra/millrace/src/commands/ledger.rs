@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::cli::{Admin, Database, Kafka, Usage};
+use crate::cli::{Admin, Database, Kafka, Usage, at_least_one};
 use crate::commands::topics::CleanupPolicy;
 use crate::{admin, shutdown, telemetry};
 
@@ -49,7 +49,7 @@ pub struct Flags {
     #[arg(long, env = "MILLRACE_GROUP", default_value = "millrace-ledger")]
     group: String,
     /// Lanes of this replica, a thread and a database connection each [default: one per core].
-    #[arg(long, env = "MILLRACE_LANES")]
+    #[arg(long, env = "MILLRACE_LANES", value_parser = at_least_one)]
     lanes: Option<NonZeroUsize>,
     /// This replica's name, shown as the owner of its partitions [default: host name and process].
     #[arg(long, env = "MILLRACE_REPLICA")]

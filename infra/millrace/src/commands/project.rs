@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::cli::{Admin, Database};
+use crate::cli::{Admin, Database, at_least_one};
 use crate::{admin, shutdown, telemetry};
 
 /// The admin port where none is set.
@@ -32,7 +32,7 @@ pub struct Flags {
     #[command(flatten)]
     admin: Admin,
     /// How many folds run at a time, with a database connection each.
-    #[arg(long, env = "MILLRACE_WORKERS", default_value = "1")]
+    #[arg(long, env = "MILLRACE_WORKERS", default_value = "1", value_parser = at_least_one)]
     workers: NonZeroUsize,
 }
 

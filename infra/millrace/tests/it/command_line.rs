@@ -81,6 +81,8 @@ const WRONG: &str = r#"
     ledger                                          | MILLRACE_KAFKA_BOOTSTRAP_SERVERS=a  | bootstrap.servers --brokers
     generate                                        | MILLRACE_KAFKA_BOOTSTRAP_SERVERS=a  | bootstrap.servers --brokers
     generate --rate 0                               |                                     | rate
+    generate --count -1                             |                                     | --count -1
+    project                                         | MILLRACE_WORKERS=0                  | MILLRACE_WORKERS at least 1
     generate --accounts 1                           |                                     | accounts
     generate --skew steep                           |                                     | --skew
     generate --external-share 2                     |                                     | external
