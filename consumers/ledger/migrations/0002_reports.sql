@@ -174,9 +174,15 @@ comment on column reports.conservation.holds is 'Whether position - start_offset
 -- freshness
 
 create view reports.freshness as
-select p.partition, p.incarnation, p.position, b.recorded_at, s.owner, s.state, s.detail, s.log_end,
-    case when s.log_end < p.position then 0 else s.log_end - p.position end as lag_records, s.oldest_unapplied_at,
+select p.partition, p.incarnation, p.position, b.recorded_at, s.owner,
+    case when s.is_stale then 'silent' else s.state end as state, s.detail, s.log_end,
     case
+        when s.is_stale then null
+        when s.log_end < p.position then 0
+        else s.log_end - p.position
+    end as lag_records, s.oldest_unapplied_at,
+    case
+        when s.is_stale then null
         when s.log_end <= p.position then 0
         when s.oldest_unapplied_at > now() then 0
         else extract(epoch from now() - s.oldest_unapplied_at)
@@ -185,7 +191,10 @@ select p.partition, p.incarnation, p.position, b.recorded_at, s.owner, s.state, 
         as status_age_s,
     p.next_seq
 from positions p
-left join partition_status s on s.partition = p.partition
+left join (
+    -- An owner reports each second; what one that is gone has said is not true any more.
+    select *, updated_at < now() - interval '10 s' as is_stale from partition_status
+) s on s.partition = p.partition
 left join lateral (
     select recorded_at from batches where partition = p.partition order by batch desc limit 1
 ) b on true;
@@ -197,10 +206,10 @@ comment on column reports.freshness.incarnation is 'Goes up when an operator acc
 comment on column reports.freshness.position is 'The next log offset to apply.';
 comment on column reports.freshness.recorded_at is 'When the last batch was applied; null before the first one.';
 comment on column reports.freshness.owner is 'The replica and lane that serve the partition, or did last.';
-comment on column reports.freshness.state is 'What the owner is doing with it.';
+comment on column reports.freshness.state is 'What the owner is doing with it; silent when it has not reported for 10 seconds.';
 comment on column reports.freshness.detail is 'Why it is paused or stopped, else empty.';
 comment on column reports.freshness.log_end is 'The log''s end: the offset after its last record.';
-comment on column reports.freshness.lag_records is 'Offsets between position and log end; null when no owner has reported yet.';
+comment on column reports.freshness.lag_records is 'Offsets between position and log end; null when no owner reports.';
 comment on column reports.freshness.oldest_unapplied_at is 'When the oldest record that is not applied came into the log, or a little before; null when there is none, or when it is not known.';
 comment on column reports.freshness.oldest_unapplied_age_s is 'Its age in seconds, to the millisecond; 0 when there is none, null when it is not known.';
 comment on column reports.freshness.status_age_s is 'Seconds since the owner last reported; null when none has yet.';

@@ -152,6 +152,14 @@ impl Worker {
         )
         .execute(&mut connection)
         .await?;
+        let is_there: bool =
+            sqlx::query_scalar("select to_regclass('millrace.read_models') is not null")
+                .fetch_one(&mut connection)
+                .await?;
+        if !is_there {
+            let why = "the database has no tables of Millrace; run: millrace migrate";
+            return Err(Error::Broken(why.into()));
+        }
         let installed = positions::installed(&mut connection, &names(self.models)).await?;
         match self
             .models

@@ -36,7 +36,7 @@ pub async fn serve(
 ) -> anyhow::Result<JoinSet<()>> {
     let listener = tokio::net::TcpListener::bind(address)
         .await
-        .with_context(|| format!("binding the admin port {address}"))?;
+        .with_context(|| format!("binding the admin port {address} (another --admin-listen helps; its port 0 picks a free one)"))?;
     let bound = listener.local_addr()?;
     tracing::info!("admin port: http://{bound}/metrics, /livez and /readyz");
     let upkeep = metrics.clone();

@@ -8,7 +8,7 @@
 //! nothing else to do meanwhile, and the broker sees heartbeats from librdkafka's own thread.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +30,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The same for a partition's bounds. Short: one without a leader answers nothing, and others wait.
 const BOUNDS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A rebalance takes a few seconds; beyond, it is a problem that readiness tells.
+const OUTSIDE_MAX_S: u32 = 8;
 
 /// Properties that the protocol depends on: setting one of them is an error.
 pub const FIXED_PROPERTIES: [(&str, &str); 7] = [
@@ -110,6 +113,8 @@ struct Mailbox {
     bounds: Mutex<HashMap<i32, Bounds>>,
     /// Whether the last statistics showed a broker that is connected.
     broker_up: AtomicBool,
+    /// For how many seconds this member has been joining the group, or waiting for a rebalance.
+    outside_s: AtomicU32,
     /// Whether the last thing said of the topic was that it is not there.
     topic_missing: AtomicBool,
     /// What Kafka does not permit, until it works again.
@@ -201,6 +206,15 @@ impl ClientContext for Context {
             .values()
             .any(|b| b.nodeid >= 0 && b.state == "UP");
         self.mailbox.broker_up.store(up, Ordering::Relaxed);
+        // Statistics come each second.
+        if statistics
+            .cgrp
+            .is_none_or(|group| group.join_state == "steady")
+        {
+            self.mailbox.outside_s.store(0, Ordering::Relaxed);
+        } else {
+            self.mailbox.outside_s.fetch_add(1, Ordering::Relaxed);
+        }
         let Some(topic) = statistics.topics.get(&self.topic) else {
             return;
         };
@@ -431,8 +445,12 @@ impl Log for KafkaLog {
             let problem = format!("no Kafka broker is connected{colon}{why}");
             return Some(Error::Unavailable(problem));
         }
-        let missing = self.mailbox.topic_missing.load(Ordering::Relaxed);
-        missing.then(|| Error::TopicMissing(self.topic.clone()))
+        if self.mailbox.topic_missing.load(Ordering::Relaxed) {
+            return Some(Error::TopicMissing(self.topic.clone()));
+        }
+        let outside = self.mailbox.outside_s.load(Ordering::Relaxed) > OUTSIDE_MAX_S;
+        outside
+            .then(|| Error::Unavailable("no assignment: the consumer group is rebalancing".into()))
     }
 
     fn last_bounds(&self, partition: i32) -> Option<Bounds> {

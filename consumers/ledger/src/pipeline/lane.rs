@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use millrace_rules::ParkReason;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tracing::{debug, error, info, warn};
@@ -18,7 +19,7 @@ use crate::observe;
 use crate::pipeline::decide::decide;
 use crate::pipeline::decode::{Culprits, candidates, decode};
 use crate::pipeline::memory::Memory;
-use crate::pipeline::plan::{Decided, plan};
+use crate::pipeline::plan::{Decided, Outcome, plan};
 use crate::record::{Batch, Intake};
 use crate::store::{self, Advance, LockWait, Position, Store};
 
@@ -48,6 +49,9 @@ const BACKOFF_FORGOTTEN: Duration = Duration::from_secs(5);
 /// How often a batch is decided afresh because another transaction was in the way, before the lane
 /// goes back to polling. Such conflicts pass when the other one commits.
 const RETRIES_MAX: u32 = 10;
+
+/// A topic of garbage parks in every batch: it is told of this often.
+const PARKED_TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Time as the lane sees it.
 pub trait Clock {
@@ -80,6 +84,8 @@ pub struct Lane<L, S, C> {
     broken: bool,
     /// Stops that are in the log already.
     told: BTreeMap<i32, Stop>,
+    /// When parked records were last told of.
+    parked_told_at: Option<Duration>,
 }
 
 /// What came of checking partitions.
@@ -150,6 +156,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             problems: Vec::new(),
             broken: false,
             told: BTreeMap::new(),
+            parked_told_at: None,
         }
     }
 
@@ -503,6 +510,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             .map(|a| (a.numbers.partition, a.chain_head));
         self.memory.committed(&decisions, heads, partitions);
         observe::batch(&outcome, batch);
+        tell_parked(&mut self.parked_told_at, &outcome, self.clock.monotonic());
         self.board.applied(batch);
         Ok(outcome.advances)
     }
@@ -609,6 +617,26 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         }
         self.problems = problems;
     }
+}
+
+/// Says that records were parked: the first of a batch, and not for each batch.
+fn tell_parked(told_at: &mut Option<Duration>, outcome: &Outcome<'_>, now: Duration) {
+    let Some(first) = outcome.parked.first() else {
+        return;
+    };
+    if told_at.is_some_and(|at| now < at + PARKED_TELL_INTERVAL) {
+        return;
+    }
+    *told_at = Some(now);
+    let raw = &first.raw;
+    let reason = ParkReason::from_code(raw.reason).map_or("", ParkReason::as_str);
+    warn!(
+        partition = raw.partition,
+        offset = raw.log_offset,
+        reason,
+        records = outcome.parked.len(),
+        "records are parked and hold back later ones of their keys: see reports.parked"
+    );
 }
 
 /// Why the database cannot apply this topic, if it cannot.

@@ -257,13 +257,14 @@ async fn conservation_holds_per_incarnation_and_shows_where_it_does_not() {
 async fn freshness_tells_a_quiet_partition_from_an_unknown_one() {
     in_scratch(|scratch| async move {
         let mut connection = scratch.connect().await;
-        fill(&mut connection, 3, 0, 10).await;
+        fill(&mut connection, 4, 0, 10).await;
         execute(
             &mut connection,
             "begin;
              insert into partition_status values
                  (0, 'replica lane 0', 'active', '', 0, 25, now() - interval '90 s', now() - interval '1 s'),
-                 (1, 'replica lane 1', 'active', '', 0, 10, null, now());
+                 (1, 'replica lane 1', 'active', '', 0, 10, null, now()),
+                 (3, 'dead', 'active', '', 0, 10, null, now() - interval '11 s');
              insert into read_model_positions (model, partition, seq) values ('flows', 1, 10);",
         )
         .await;
@@ -276,7 +277,7 @@ async fn freshness_tells_a_quiet_partition_from_an_unknown_one() {
         .await;
         assert_eq!(
             core,
-            ["0|10|replica lane 0|15|90.000|1.000", "1|10|replica lane 1|0|0.000|0.000", "2|10|-|-|-|-"]
+            ["0|10|replica lane 0|15|90.000|1.000", "1|10|replica lane 1|0|0.000|0.000", "2|10|-|-|-|-", "3|10|dead|-|-|11.000"]
         );
         let models = texts(
             &mut connection,

@@ -26,6 +26,9 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the topic's settings are asked for until they are known.
 const TOPIC_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often in vain before it is told.
+const TRIES_UNTOLD: u32 = 6;
+
 /// How long lanes may take to finish their batches and leave the group.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -135,14 +138,16 @@ async fn watch_lanes(group: &Group) -> anyhow::Error {
 /// Asks until the broker says that the topic keeps every record.
 async fn watch_topic(kafka: &Kafka) -> anyhow::Result<()> {
     let admin = kafka.admin()?;
-    let mut told = false;
+    let mut tries = 0;
     loop {
         match CleanupPolicy::of(&admin, &kafka.topic).await {
             Ok(Some(policy)) => return policy.refuse_compaction(),
             Ok(None) => {}
             Err(error) => debug!(%error, "asking for the topic's settings"),
         }
-        if !std::mem::replace(&mut told, true) {
+        // A topic that is missing is told of by the lanes.
+        tries += 1;
+        if tries == TRIES_UNTOLD {
             let topic = &kafka.topic;
             warn!(
                 topic,
