@@ -67,8 +67,8 @@ pub(super) async fn read_batches(
 /// The rows of some batches, by `seq`, from the tables that may hold them.
 pub(super) struct Rows {
     ledger: VecDeque<LedgerRow>,
-    refused: VecDeque<RefusedRow>,
-    parked: VecDeque<ParkedRow>,
+    refused: VecDeque<RawRow>,
+    parked: VecDeque<RawRow>,
 }
 
 struct LedgerRow {
@@ -89,7 +89,8 @@ struct LedgerRow {
     metadata: Option<String>,
 }
 
-struct RefusedRow {
+/// A row of `refused`, or of `parked`, which shows nothing of its record but the id.
+struct RawRow {
     seq: i64,
     log_offset: i64,
     reason: i16,
@@ -105,19 +106,6 @@ struct RefusedRow {
     amount: Option<i64>,
     currency: Option<String>,
     occurred_at: Option<Micros>,
-}
-
-struct ParkedRow {
-    seq: i64,
-    log_offset: i64,
-    reason: i16,
-    detail: String,
-    recorded_at: Micros,
-    record_timestamp: Option<i64>,
-    key: Option<Vec<u8>>,
-    value: Option<Vec<u8>>,
-    headers: Vec<u8>,
-    id: Option<Uuid>,
 }
 
 impl Rows {
@@ -141,7 +129,7 @@ impl Rows {
         .fetch_all(&mut *connection)
         .await?;
         let refused = sqlx::query_as!(
-            RefusedRow,
+            RawRow,
             r#"select seq, log_offset, reason, detail, recorded_at as "recorded_at: Micros",
                  record_timestamp, key, value, headers, id, debit_account, credit_account, amount,
                  currency, occurred_at as "occurred_at: Micros"
@@ -154,9 +142,11 @@ impl Rows {
         .fetch_all(&mut *connection)
         .await?;
         let parked = sqlx::query_as!(
-            ParkedRow,
+            RawRow,
             r#"select seq, log_offset, reason, detail, recorded_at as "recorded_at: Micros",
-                 record_timestamp, key, value, headers, id
+                 record_timestamp, key, value, headers, id, null::text as debit_account,
+                 null::text as credit_account, null::bigint as amount, null::text as currency,
+                 null::timestamptz as "occurred_at: Micros"
              from millrace.parked
              where partition = $1 and seq >= $2 and seq < $3 order by seq"#,
             partition,
@@ -200,10 +190,10 @@ impl Rows {
                 _ => counted.rejected += 1,
             }
         } else if let Some(row) = self.refused.pop_front_if(|row| row.seq == seq) {
-            row.add_to(chain);
+            chain.refused(&row.for_chain(), &row.readable());
             counted.refused += 1;
         } else if let Some(row) = self.parked.pop_front_if(|row| row.seq == seq) {
-            row.add_to(chain);
+            chain.parked(&row.for_chain(), row.id.map(Uuid::into_bytes));
             counted.parked += 1;
         } else {
             return Err("no table has the row".into());
@@ -267,9 +257,9 @@ impl LedgerRow {
     }
 }
 
-impl RefusedRow {
-    fn add_to(&self, chain: &mut Chain) {
-        let raw = chain::RawRow {
+impl RawRow {
+    fn for_chain(&self) -> chain::RawRow<'_> {
+        chain::RawRow {
             seq: self.seq,
             log_offset: self.log_offset,
             recorded_at: self.recorded_at.0,
@@ -279,33 +269,18 @@ impl RefusedRow {
             key: self.key.as_deref(),
             value: self.value.as_deref(),
             headers: &self.headers,
-        };
-        let shown = chain::Readable {
+        }
+    }
+
+    fn readable(&self) -> chain::Readable<'_> {
+        chain::Readable {
             id: self.id.map(Uuid::into_bytes),
             debit_account: self.debit_account.as_deref(),
             credit_account: self.credit_account.as_deref(),
             amount: self.amount,
             currency: self.currency.as_deref(),
             occurred_at: self.occurred_at.map(|at| at.0),
-        };
-        chain.refused(&raw, &shown);
-    }
-}
-
-impl ParkedRow {
-    fn add_to(&self, chain: &mut Chain) {
-        let raw = chain::RawRow {
-            seq: self.seq,
-            log_offset: self.log_offset,
-            recorded_at: self.recorded_at.0,
-            reason: self.reason,
-            detail: &self.detail,
-            record_timestamp: self.record_timestamp,
-            key: self.key.as_deref(),
-            value: self.value.as_deref(),
-            headers: &self.headers,
-        };
-        chain.parked(&raw, self.id.map(Uuid::into_bytes));
+        }
     }
 }
 
