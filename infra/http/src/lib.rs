@@ -1,0 +1,12 @@
+//! What both HTTP services share.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`problem`] | RFC 9457 problem documents with stable codes |
+//! | [`server`] | the accept loop: bounded connections, header timeout, graceful drain |
+
+pub mod problem;
+pub mod server;
+
+pub use problem::Problem;
+pub use server::{Limits, serve};

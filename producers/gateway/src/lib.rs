@@ -1,0 +1,1 @@
+//! HTTP ingest: transactions in, receipts out.
