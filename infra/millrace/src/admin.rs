@@ -1,6 +1,7 @@
 //! The admin port: `/metrics`, `/livez`, `/readyz`.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,15 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Whether the service does what it should, and the detail as JSON.
-pub type Readiness = Arc<dyn Fn() -> (bool, Value) + Send + Sync>;
+pub type Readiness = Arc<dyn Fn() -> Answer + Send + Sync>;
+
+/// What a [`Readiness`] gives.
+pub type Answer = Pin<Box<dyn Future<Output = (bool, Value)> + Send>>;
+
+/// A readiness that is known without asking anybody.
+pub fn known(readiness: impl Fn() -> (bool, Value) + Send + Sync + 'static) -> Readiness {
+    Arc::new(move || Box::pin(std::future::ready(readiness())))
+}
 
 #[derive(Clone)]
 struct Parts {
@@ -71,7 +80,7 @@ async fn show_metrics(State(parts): State<Parts>) -> Response {
 }
 
 async fn show_readiness(State(parts): State<Parts>) -> Response {
-    let (ready, detail) = (parts.readiness)();
+    let (ready, detail) = (parts.readiness)().await;
     let status = if ready {
         StatusCode::OK
     } else {

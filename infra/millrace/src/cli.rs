@@ -16,7 +16,9 @@ use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::commands::{accounts, generate, import, ledger, migrate, project, topics, verify};
+use crate::commands::{
+    accounts, generate, import, ledger, migrate, project, query, topics, verify,
+};
 
 /// Exit status of wrong usage, as in BSD's sysexits.h.
 const EX_USAGE: u8 = 64;
@@ -75,6 +77,8 @@ pub enum Command {
     Ledger(ledger::Flags),
     /// Run the background workers that bring read models up to date.
     Project(project::Flags),
+    /// Serve the query API and the console.
+    Query(query::Flags),
     /// Publish a file of transactions: CSV with a mapping, or NDJSON.
     Import(import::Flags),
     /// Publish synthetic transactions.
@@ -180,7 +184,7 @@ pub struct Admin {
     /// Where metrics and health are served; port 0 picks a free one.
     #[arg(long, env = "MILLRACE_ADMIN_LISTEN")]
     admin_listen: Option<SocketAddr>,
-    /// Allow the admin port on an address beyond loopback, where nothing yet guards it.
+    /// Allow ports on addresses beyond loopback, where nothing yet guards them.
     #[arg(long, env = "MILLRACE_INSECURE_BIND")]
     insecure_bind: bool,
 }
@@ -197,6 +201,30 @@ impl Admin {
         Err(Usage(format!(
             "--admin-listen (MILLRACE_ADMIN_LISTEN) {address} is beyond loopback and has no access \
              control; say --insecure-bind if the network guards it"
+        )))
+    }
+}
+
+/// Where a service listens for its clients.
+#[derive(Debug, Clone, Args)]
+pub struct Listen {
+    /// Where clients are served; port 0 picks a free one.
+    #[arg(long, env = "MILLRACE_LISTEN")]
+    listen: Option<SocketAddr>,
+}
+
+impl Listen {
+    /// The address, unless it is open to others and that was not said to be meant.
+    pub fn address(&self, default_port: u16, admin: &Admin) -> Result<SocketAddr, Usage> {
+        let address = self
+            .listen
+            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], default_port)));
+        if address.ip().is_loopback() || admin.insecure_bind {
+            return Ok(address);
+        }
+        Err(Usage(format!(
+            "--listen (MILLRACE_LISTEN) {address} is beyond loopback and has no access control; say \
+             --insecure-bind if the network guards it"
         )))
     }
 }

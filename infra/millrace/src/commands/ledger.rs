@@ -159,7 +159,7 @@ async fn watch_topic(kafka: &Kafka) -> anyhow::Result<()> {
 }
 
 fn readiness(board: Arc<Board>) -> admin::Readiness {
-    Arc::new(move || {
+    admin::known(move || {
         let picture = board.picture();
         (picture.is_ready(), describe(&picture))
     })

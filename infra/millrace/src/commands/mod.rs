@@ -10,6 +10,7 @@ pub mod import;
 pub mod ledger;
 pub mod migrate;
 pub mod project;
+pub mod query;
 pub mod topics;
 pub mod verify;
 
@@ -20,6 +21,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Topics(topics) => topics::run(&topics).await,
         Command::Ledger(flags) => ledger::run(flags).await,
         Command::Project(flags) => project::run(flags).await,
+        Command::Query(flags) => query::run(flags).await,
         Command::Import(flags) => import::run(flags).await,
         Command::Generate(flags) => generate::run(flags).await,
         Command::Accounts(accounts) => accounts::run(&accounts).await,

@@ -2,7 +2,6 @@
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 use millrace_readmodels::{Database as Reached, Options, Status};
@@ -64,7 +63,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
 }
 
 fn readiness(status: watch::Receiver<Status>) -> admin::Readiness {
-    Arc::new(move || {
+    admin::known(move || {
         let status = status.borrow();
         (status.is_ready(), describe(&status))
     })
