@@ -4,10 +4,12 @@
 //! |---|---|
 //! | [`settings`] | where and how to publish; the properties that nobody may change |
 //! | [`publisher`] | connecting, handing in, waiting for what is in flight |
+//! | [`backlog`] | holding back for an in-memory broker |
 //! | [`delivery`] | a record in flight, its receipt, the delivery reports |
 //! | [`error`] | what went wrong, named for what the caller can do |
 //! | [`metrics`] | names and help texts of the metrics |
 
+mod backlog;
 pub mod delivery;
 pub mod error;
 mod metrics;

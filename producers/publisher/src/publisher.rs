@@ -9,14 +9,19 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::backlog::Backlog;
 use crate::delivery::{Deliveries, InFlight, OnDelivery};
 use crate::settings::refused;
 use crate::{Delivery, Error, Receipt, Settings, Totals};
 
 /// How long [`Publisher::connect`] waits for a broker.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The metadata that was asked for before has it already.
+const CLUSTER_ID_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a topic may be unknown: a broker learns of a new one a moment after its creation.
 const TOPIC_UNKNOWN_MAX: Duration = Duration::from_secs(2);
@@ -48,6 +53,9 @@ struct Shared {
     /// One permit for each record that may be in flight.
     slots: Arc<Semaphore>,
     slots_max: u32,
+    /// Only where the broker keeps everything in memory.
+    backlog: Option<Arc<Backlog>>,
+    _tasks: JoinSet<()>,
 }
 
 /// A record as Kafka sees it.
@@ -78,12 +86,20 @@ impl Publisher {
         let producer = Arc::new(producer);
         start_polling(Arc::downgrade(&producer))?;
         let partitions = partition_count(&producer, settings).await?;
+        let mut tasks = JoinSet::new();
+        let backlog = if is_in_memory(&producer).await {
+            Some(Backlog::follow(settings, partitions, &mut tasks)?)
+        } else {
+            None
+        };
         Ok(Self(Arc::new(Shared {
             producer,
             topic: settings.topic.clone(),
             partitions,
             slots: Arc::new(Semaphore::new(settings.in_flight_max)),
             slots_max: u32::try_from(settings.in_flight_max).expect("the limit was checked"),
+            backlog,
+            _tasks: tasks,
         })))
     }
 
@@ -163,7 +179,10 @@ impl Publisher {
         self.totals()
     }
 
-    async fn hand_in(&self, raw: RawRecord<'_>, on_delivery: OnDelivery) -> Result<(), Error> {
+    async fn hand_in(&self, raw: RawRecord<'_>, mut on_delivery: OnDelivery) -> Result<(), Error> {
+        if let Some(backlog) = &self.0.backlog {
+            on_delivery = backlog.admit(&raw, on_delivery).await;
+        }
         let slot = Arc::clone(&self.0.slots).acquire_owned().await;
         let slot = slot.expect("the slots are never closed");
         let deliveries = self.0.producer.context();
@@ -251,6 +270,15 @@ async fn partition_count(producer: &Arc<Producer>, settings: &Settings) -> Resul
             answer => return answer,
         }
     }
+}
+
+/// Whether the cluster is librdkafka's in-process broker. One that does not tell is a real one.
+async fn is_in_memory(producer: &Arc<Producer>) -> bool {
+    let producer = Arc::clone(producer);
+    let asked =
+        tokio::task::spawn_blocking(move || producer.client().fetch_cluster_id(CLUSTER_ID_TIMEOUT));
+    let cluster_id = asked.await.expect("asking does not panic");
+    cluster_id.is_some_and(|id| Backlog::is_needed(&id))
 }
 
 fn ask_partition_count(producer: &Producer, settings: &Settings) -> Result<i32, Error> {
