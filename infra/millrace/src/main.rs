@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`cli`] | flags and environment; wrong values exit 64 before anything happens |
 //! | [`commands`] | one file per subcommand |
+//! | [`dev`] | the private servers of `millrace dev` |
 //! | [`telemetry`] | logs and the metrics' recorder |
 //! | [`admin`] | `/metrics`, `/livez`, `/readyz` |
 //! | [`shutdown`] | the signals |
@@ -11,6 +12,11 @@
 mod admin;
 mod cli;
 mod commands;
+#[expect(
+    dead_code,
+    reason = "the subcommand that starts it comes with the rest of dev mode"
+)]
+mod dev;
 mod shutdown;
 mod telemetry;
 
