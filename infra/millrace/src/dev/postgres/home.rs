@@ -17,6 +17,9 @@ use super::user::User;
 const RUN_PREFIX: &str = "run-";
 const PLACE_PREFIX: &str = "millrace-dev-";
 
+/// Ends the text of an error: another user may have begun the directory.
+const OWNER: &str = ", which this user must be allowed to";
+
 /// Instances of one process: one, but for tests.
 const NAMES_MAX: u32 = 100;
 
@@ -175,7 +178,8 @@ fn lock_base(base: &Path) -> anyhow::Result<(File, PathBuf)> {
         locked.is_some() || failed.is_some()
     });
     if let Some(error) = failed {
-        return Err(error).with_context(|| format!("making the directory {}", base.display()));
+        return Err(error)
+            .with_context(|| format!("making the directory {}{OWNER}", base.display()));
     }
     locked.with_context(|| {
         format!(
@@ -287,7 +291,7 @@ fn new_directory(parent: &Path, name: &str) -> anyhow::Result<PathBuf> {
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => {
-                return Err(error).with_context(|| format!("making {}", path.display()));
+                return Err(error).with_context(|| format!("making {}{OWNER}", path.display()));
             }
         }
     }
