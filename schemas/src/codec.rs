@@ -118,9 +118,13 @@ fn whole_number(json: &str) -> Result<i64, String> {
 
 fn time(json: &str) -> Result<i64, String> {
     let text: Option<Cow<'_, str>> = serde_json::from_str(json).ok();
-    let time = text.and_then(|text| text.parse::<Timestamp>().ok());
-    time.map(Timestamp::as_microsecond)
+    text.and_then(|text| parse_time(&text))
         .ok_or_else(|| beginning(json))
+}
+
+/// RFC 3339 text as microseconds since 1970; every JSON input reads times like this.
+pub fn parse_time(text: &str) -> Option<i64> {
+    text.parse().ok().map(Timestamp::as_microsecond)
 }
 
 /// The transaction as Avro in single-object encoding, appended to `into`.

@@ -36,12 +36,15 @@ pub const WAIT_DEFAULT_MS: u32 = 2_000;
 /// The most positions that one request may wait for.
 const POSITIONS_MAX: usize = 64;
 
+/// What was read last, and when.
+type Last<T> = Arc<Mutex<Option<(Instant, T)>>>;
+
 /// How fresh the database is. Clones share what was read last.
 #[derive(Debug, Clone)]
 pub struct Freshness {
     pool: PgPool,
-    picture: Arc<Mutex<Option<(Instant, Picture)>>>,
-    positions: Arc<Mutex<Option<(Instant, Vec<Position>)>>>,
+    picture: Last<Picture>,
+    positions: Last<Vec<Position>>,
 }
 
 /// As-of times, microseconds since 1970; none where that is not known.
@@ -57,7 +60,7 @@ struct Picture {
 #[derive(Debug, Clone, Copy, sqlx::FromRow)]
 struct Position {
     partition: i32,
-    position: i64,
+    next_offset: i64,
     next_seq: i64,
 }
 
@@ -201,10 +204,10 @@ impl Freshness {
             let Some(found) = found else {
                 return Ok(Some(format!("partition {partition} was not served")));
             };
-            if found.position <= offset {
+            if found.next_offset <= offset {
                 return Ok(Some(format!(
                     "offset {offset} of partition {partition} was not applied (the next one is {})",
-                    found.position
+                    found.next_offset
                 )));
             }
             if let Some(model) = model
@@ -225,7 +228,7 @@ impl Freshness {
         {
             return Ok(positions.clone());
         }
-        let query = "select partition, position, next_seq from reports.positions";
+        let query = "select partition, position as next_offset, next_seq from reports.positions";
         let positions: Vec<Position> = sqlx::query_as(query).fetch_all(&self.pool).await?;
         *last = Some((Instant::now(), positions.clone()));
         Ok(positions)

@@ -12,6 +12,18 @@ pub const PUBLISHER_IN_FLIGHT: &str = "millrace_publisher_in_flight_records";
 /// From handing in a record to its acknowledgement.
 pub const PUBLISHER_DELIVERY: &str = "millrace_publisher_delivery_seconds";
 
+/// Requests with transactions; label `result`: `accepted`, `mixed`, `refused`, `throttled`,
+/// `unavailable` or `abandoned`.
+pub const GATEWAY_REQUESTS: &str = "millrace_gateway_requests_total";
+/// Transactions handed in over HTTP; label `result`: `accepted`, `rejected` or `unacknowledged`.
+pub const GATEWAY_ITEMS: &str = "millrace_gateway_items_total";
+/// Transactions that were handed to Kafka and not answered yet.
+pub const GATEWAY_PENDING: &str = "millrace_gateway_pending_items";
+/// Bytes of request bodies in memory.
+pub const GATEWAY_BUFFERED: &str = "millrace_gateway_buffered_bytes";
+/// From a request's head to its answer.
+pub const GATEWAY_REQUEST: &str = "millrace_gateway_request_seconds";
+
 /// Records by what became of them; labels `partition`, `verdict`.
 pub const LEDGER_RECORDS: &str = "millrace_ledger_records_total";
 /// Log offsets without a record; label `partition`.
@@ -48,11 +60,16 @@ pub const READMODEL_FOLD: &str = "millrace_readmodel_fold_seconds";
 /// Folds that failed, once per partition; label `model`.
 pub const READMODEL_FAILURES: &str = "millrace_readmodel_failures_total";
 
-const COUNTERS: [(&str, &str); 10] = [
+const COUNTERS: [(&str, &str); 12] = [
     (
         PUBLISHER_RECORDS,
         "Records with a final answer from Kafka, by result.",
     ),
+    (
+        GATEWAY_REQUESTS,
+        "HTTP requests with transactions, by result.",
+    ),
+    (GATEWAY_ITEMS, "Transactions in HTTP requests, by result."),
     (LEDGER_RECORDS, "Records by partition and verdict."),
     (LEDGER_SKIPPED, "Log offsets without a record."),
     (LEDGER_REJECTED, "Rejected records by reason."),
@@ -70,11 +87,21 @@ const COUNTERS: [(&str, &str); 10] = [
     ),
 ];
 
-const GAUGES: [(&str, Unit, &str); 6] = [
+const GAUGES: [(&str, Unit, &str); 8] = [
     (
         PUBLISHER_IN_FLIGHT,
         Unit::Count,
         "Records that Kafka has not answered yet.",
+    ),
+    (
+        GATEWAY_PENDING,
+        Unit::Count,
+        "Transactions from HTTP that Kafka has not answered yet.",
+    ),
+    (
+        GATEWAY_BUFFERED,
+        Unit::Bytes,
+        "Bytes of HTTP request bodies in memory.",
     ),
     (
         LEDGER_POSITION,
@@ -103,11 +130,16 @@ const GAUGES: [(&str, Unit, &str); 6] = [
     ),
 ];
 
-const HISTOGRAMS: [(&str, Unit, &str); 4] = [
+const HISTOGRAMS: [(&str, Unit, &str); 5] = [
     (
         PUBLISHER_DELIVERY,
         Unit::Seconds,
         "Time from handing in a record to its acknowledgement.",
+    ),
+    (
+        GATEWAY_REQUEST,
+        Unit::Seconds,
+        "Time from the head of an HTTP request to its answer.",
     ),
     (LEDGER_BATCH, Unit::Count, "Records in a batch."),
     (

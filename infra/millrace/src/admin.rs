@@ -12,6 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
+use millrace_http::Limits;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -48,27 +49,33 @@ pub async fn serve(
         .with_context(|| format!("binding the admin port {address} (another --admin-listen helps; its port 0 picks a free one)"))?;
     let bound = listener.local_addr()?;
     tracing::info!("admin port: http://{bound}/metrics, /livez and /readyz");
-    let upkeep = metrics.clone();
-    let router = Router::new()
+    let mut tasks = JoinSet::new();
+    tasks.spawn(keep_up(metrics.clone(), stop.clone()));
+    let router = router(metrics, readiness);
+    tasks.spawn(millrace_http::serve(
+        listener,
+        router,
+        Limits::default(),
+        stop,
+    ));
+    Ok(tasks)
+}
+
+/// The pages.
+pub fn router(metrics: PrometheusHandle, readiness: Readiness) -> Router {
+    Router::new()
         .route("/metrics", get(show_metrics))
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(show_readiness))
-        .with_state(Parts { metrics, readiness });
-    let mut tasks = JoinSet::new();
-    let stopped = stop.clone();
-    tasks.spawn(async move {
-        let mut turn = tokio::time::interval(UPKEEP);
-        while stopped.run_until_cancelled(turn.tick()).await.is_some() {
-            upkeep.run_upkeep();
-        }
-    });
-    tasks.spawn(async move {
-        let server = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
-        if let Err(error) = server.await {
-            tracing::error!(%error, "the admin port");
-        }
-    });
-    Ok(tasks)
+        .with_state(Parts { metrics, readiness })
+}
+
+/// Tidies the exporter's histograms until the stop.
+pub async fn keep_up(metrics: PrometheusHandle, stop: CancellationToken) {
+    let mut turn = tokio::time::interval(UPKEEP);
+    while stop.run_until_cancelled(turn.tick()).await.is_some() {
+        metrics.run_upkeep();
+    }
 }
 
 async fn show_metrics(State(parts): State<Parts>) -> Response {

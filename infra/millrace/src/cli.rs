@@ -17,7 +17,7 @@ use rdkafka::client::DefaultClientContext;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::commands::{
-    accounts, generate, import, ledger, migrate, project, query, topics, verify,
+    accounts, dev, gateway, generate, import, ledger, migrate, project, query, topics, verify,
 };
 
 /// Exit status of wrong usage, as in BSD's sysexits.h.
@@ -28,8 +28,9 @@ const KAFKA_PREFIX: &str = "MILLRACE_KAFKA_";
 
 /// Event-driven transaction processing: from Kafka into Postgres, exactly once.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, arg_required_else_help = true)]
+#[command(version, propagate_version = true)]
 #[command(after_help = "Examples:
+  millrace dev
   millrace migrate && millrace topics create --partitions 12
   millrace ledger &
   millrace project &
@@ -49,11 +50,38 @@ pub struct Cli {
         default_value = "text"
     )]
     pub log_format: LogFormat,
-    /// Which log lines are written, as in `RUST_LOG`: info, debug, `millrace_ledger=debug,info`.
-    #[arg(long, global = true, env = "MILLRACE_LOG", default_value = "info", value_parser = log_filter)]
-    pub log: String,
+    /// Which log lines are written, as in `RUST_LOG`: info, debug, `millrace_ledger=debug,info` [default: info;
+    /// of dev: warn].
+    #[arg(long, global = true, env = "MILLRACE_LOG", value_parser = log_filter)]
+    log: Option<String>,
     #[command(subcommand)]
-    pub command: Command,
+    command: Option<Command>,
+}
+
+impl Cli {
+    /// Reads the command line. Without a command it is `dev`.
+    pub fn read() -> Result<Self, clap::Error> {
+        let cli = Self::try_parse()?;
+        if cli.command.is_some() {
+            return Ok(cli);
+        }
+        Self::try_parse_from(std::env::args_os().chain([OsString::from("dev")]))
+    }
+
+    /// Which log lines are written.
+    pub fn log(&self) -> &str {
+        // What dev prints is for a person, who reads of trouble only.
+        let default = match self.command {
+            None | Some(Command::Dev(_)) => "warn",
+            _ => "info",
+        };
+        self.log.as_deref().unwrap_or(default)
+    }
+
+    /// What to do.
+    pub fn into_command(self) -> Command {
+        self.command.expect("the command line was read with one")
+    }
 }
 
 /// How log lines look.
@@ -68,6 +96,10 @@ pub enum LogFormat {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run everything in one process, on an in-memory broker and a private Postgres (the default).
+    Dev(dev::Flags),
+    /// Serve the HTTP API that takes transactions.
+    Gateway(gateway::Flags),
     /// Create or upgrade the database.
     Migrate(migrate::Flags),
     /// Create the topic, or check that it is as it must be.

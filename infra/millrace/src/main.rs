@@ -12,27 +12,21 @@
 mod admin;
 mod cli;
 mod commands;
-#[expect(
-    dead_code,
-    reason = "the subcommand that starts it comes with the rest of dev mode"
-)]
 mod dev;
 mod shutdown;
 mod telemetry;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = match cli::Cli::try_parse() {
+    let cli = match cli::Cli::read() {
         Ok(cli) => cli,
         Err(error) => return cli::refuse(error),
     };
-    telemetry::init_logs(cli.log_format, &cli.log);
+    telemetry::init_logs(cli.log_format, cli.log());
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -43,7 +37,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(commands::run(cli.command)) {
+    match runtime.block_on(commands::run(cli.into_command())) {
         Ok(code) => code,
         Err(failure) => cli::fail(&failure),
     }

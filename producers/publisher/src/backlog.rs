@@ -2,9 +2,9 @@
 //!
 //! librdkafka's in-process broker, which `millrace dev` runs, keeps at most 5 MiB or 100,000 batches of
 //! a partition and silently drops the oldest beyond that. So before a record is handed in to such a
-//! cluster, the partition's backlog (what the ledger group has not committed yet, and what is in
-//! flight) must be far below it. Committed offsets are only hints of the ledger's position, but always
-//! behind it, which is the safe side.
+//! cluster, the partition's backlog (what is in flight, and what the ledger has not applied yet) must be
+//! far below it. Whoever runs such a broker says how far the ledger is by committing the positions for
+//! [`APPLIED_GROUP`].
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use millrace_schemas::partition_of;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaResult;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -24,6 +24,9 @@ use crate::{Error, RawRecord, Settings};
 /// How the cluster ids of librdkafka's in-process broker begin.
 const CLUSTER_ID_PREFIX: &str = "mockCluster";
 
+/// The group whose committed offsets are the ledger's positions.
+pub const APPLIED_GROUP: &str = "millrace-applied";
+
 /// A partition's backlog, in bytes as the broker keeps them: several publishers at once still fit.
 const BACKLOG_BYTES_MAX: usize = 1024 * 1024;
 /// The same in records: a batch has at least one.
@@ -31,8 +34,8 @@ const BACKLOG_RECORDS_MAX: i64 = 20_000;
 /// What the broker keeps around a record that is alone in its batch.
 const FRAME_BYTES: usize = 100;
 
-/// How often the committed offsets are asked for: the ledger commits them each second.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// How often the positions are asked for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The backlog of every partition.
@@ -47,8 +50,8 @@ pub(crate) struct Backlog {
 struct Partition {
     /// After the last record that has a receipt.
     end: AtomicI64,
-    /// The ledger group's committed offset.
-    committed: AtomicI64,
+    /// The ledger's position, or less.
+    applied: AtomicI64,
     in_flight: AtomicI64,
 }
 
@@ -64,16 +67,18 @@ impl Backlog {
         cluster_id.starts_with(CLUSTER_ID_PREFIX)
     }
 
-    /// Follows the committed offsets for as long as the task runs.
+    /// Follows the positions for as long as the task runs.
     pub(crate) fn follow(
         settings: &Settings,
         partitions: i32,
         tasks: &mut JoinSet<()>,
     ) -> Result<Arc<Self>, Error> {
-        let mut config = settings.client_config()?;
-        config.remove("partitioner");
-        config.set("group.id", &settings.ledger_group);
-        let consumer: BaseConsumer = config.create().map_err(|error| refused(&error))?;
+        // An in-memory broker takes everybody: none of the producer's properties is needed.
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &settings.brokers)
+            .set("group.id", APPLIED_GROUP)
+            .create()
+            .map_err(|error| refused(&error))?;
         let backlog = Arc::new(Self {
             partitions: (0..partitions).map(|_| Partition::default()).collect(),
             record_bytes_max: AtomicUsize::new(1),
@@ -123,8 +128,7 @@ impl Backlog {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             let found = &self.partitions[partition];
-            let waiting =
-                found.end.load(Ordering::Relaxed) - found.committed.load(Ordering::Relaxed);
+            let waiting = found.end.load(Ordering::Relaxed) - found.applied.load(Ordering::Relaxed);
             let in_flight = found.in_flight.fetch_add(1, Ordering::Relaxed);
             let admitted = Admitted {
                 backlog: Arc::clone(self),
@@ -149,7 +153,7 @@ impl Backlog {
             if let (Some(partition), Offset::Offset(offset)) =
                 (self.partitions.get(index), element.offset())
             {
-                partition.committed.fetch_max(offset, Ordering::Relaxed);
+                partition.applied.fetch_max(offset, Ordering::Relaxed);
             }
         }
         self.changed.notify_waiters();

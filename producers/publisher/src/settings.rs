@@ -14,9 +14,6 @@ pub const IN_FLIGHT_RECORDS_MAX: usize = 100_000;
 /// The largest `in_flight_max`: librdkafka's own limit of queued records is twice that.
 pub const IN_FLIGHT_RECORDS_LIMIT: usize = 5_000_000;
 
-/// The ledger's consumer group, unless it runs under another name.
-const LEDGER_GROUP: &str = "millrace-ledger";
-
 /// The longest name of a topic.
 const TOPIC_BYTES_MAX: usize = 249;
 
@@ -40,8 +37,6 @@ pub struct Settings {
     /// How many records may be unacknowledged before handing in waits:
     /// 1 to [`IN_FLIGHT_RECORDS_LIMIT`].
     pub in_flight_max: usize,
-    /// The consumer group of the ledger: on a broker in memory its lag holds publishing back.
-    pub ledger_group: String,
 }
 
 impl Settings {
@@ -52,7 +47,6 @@ impl Settings {
             topic: topic.into(),
             properties: Vec::new(),
             in_flight_max: IN_FLIGHT_RECORDS_MAX,
-            ledger_group: LEDGER_GROUP.into(),
         }
     }
 

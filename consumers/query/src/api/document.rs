@@ -119,9 +119,10 @@ fn cell(column: &Column) -> Json {
         Kind::Bytes => ("string", Some("byte")),
         Kind::Boolean => ("boolean", None),
     };
-    let mut schema = match column.nullable {
-        false => json!({"type": kind}),
-        true => json!({"type": [kind, "null"]}),
+    let mut schema = if column.nullable {
+        json!({"type": [kind, "null"]})
+    } else {
+        json!({"type": kind})
     };
     if let Some(format) = format {
         schema["format"] = format.into();

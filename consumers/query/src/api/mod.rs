@@ -64,7 +64,7 @@ fn routes() -> OpenApiRouter<Query> {
         .routes(routes!(partitions::freshness))
 }
 
-/// The API's document, OpenAPI 3.1.
+/// The API's document, `OpenAPI` 3.1.
 pub fn openapi() -> Document {
     let (_, mut document) = routes().split_for_parts();
     document::add_reports(&mut document);

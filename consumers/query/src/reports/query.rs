@@ -184,7 +184,7 @@ fn parse_cursor(report: &Report, text: &str) -> Result<Vec<String>, Problem> {
                 .zip(columns)
                 .all(|(value, column)| is_of(value, column.kind))
     };
-    values.filter(fits).ok_or_else(|| invalid_cursor())
+    values.filter(fits).ok_or_else(invalid_cursor)
 }
 
 /// A cursor that no answer has given out.

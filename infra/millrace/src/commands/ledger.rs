@@ -165,7 +165,8 @@ fn readiness(board: Arc<Board>) -> admin::Readiness {
     })
 }
 
-fn describe(picture: &Picture) -> Value {
+/// The picture as JSON.
+pub fn describe(picture: &Picture) -> Value {
     let partitions: Vec<_> = picture
         .partitions
         .iter()

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use crate::cli::Command;
 
 pub mod accounts;
+pub mod dev;
+pub mod gateway;
 pub mod generate;
 pub mod import;
 pub mod ledger;
@@ -17,6 +19,8 @@ pub mod verify;
 /// Runs a subcommand to its end.
 pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Dev(flags) => dev::run(flags).await,
+        Command::Gateway(flags) => gateway::run(flags).await,
         Command::Migrate(flags) => migrate::run(&flags).await,
         Command::Topics(topics) => topics::run(&topics).await,
         Command::Ledger(flags) => ledger::run(flags).await,

@@ -2,6 +2,8 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`broker`] | librdkafka's in-process broker |
 //! | [`postgres`] | a Postgres of its own |
 
+pub mod broker;
 pub mod postgres;

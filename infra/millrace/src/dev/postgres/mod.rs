@@ -85,11 +85,6 @@ impl PrivatePostgres {
         self.binaries.psql()
     }
 
-    /// Which Postgres this is, for people.
-    pub fn source(&self) -> String {
-        self.binaries.source.clone()
-    }
-
     /// Ends sessions and server, and removes every file.
     pub async fn stop(self) -> anyhow::Result<()> {
         let Self {

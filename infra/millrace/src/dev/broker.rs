@@ -1,0 +1,133 @@
+//! librdkafka's in-process broker: real enough for every client, and gone with the process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use millrace_publisher::APPLIED_GROUP;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::KafkaResult;
+use rdkafka::producer::{BaseProducer, DeliveryResult, Producer as _, ProducerContext};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use sqlx::PgConnection;
+use tokio_util::sync::CancellationToken;
+
+/// How often the positions are told.
+const TELL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A running broker with one topic.
+pub struct Broker {
+    /// Owns the cluster: librdkafka hangs it on a client.
+    _owner: BaseProducer<Quiet>,
+    addresses: String,
+}
+
+impl Broker {
+    /// Starts it on a free port.
+    pub fn start(topic: &str, partitions: i32) -> anyhow::Result<Self> {
+        let owner: BaseProducer<Quiet> = ClientConfig::new()
+            .set("test.mock.num.brokers", "1")
+            .create_with_context(Quiet)
+            .context("starting the in-memory broker")?;
+        let cluster = owner
+            .client()
+            .mock_cluster()
+            .context("this librdkafka has no in-memory broker")?;
+        cluster
+            .create_topic(topic, partitions, 1)
+            .context("creating the topic")?;
+        let addresses = cluster.bootstrap_servers();
+        drop(cluster);
+        join_at_once(&owner);
+        Ok(Self {
+            _owner: owner,
+            addresses,
+        })
+    }
+
+    /// Tells publishers each moment how far the ledger is, so that they are held back before the broker
+    /// would have to drop anything. Ends when the database cannot be read: then nobody publishes.
+    pub fn tell_positions(
+        &self,
+        topic: &'static str,
+        mut database: PgConnection,
+        stop: CancellationToken,
+    ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+        let committer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.addresses)
+            .set("group.id", APPLIED_GROUP)
+            .create()?;
+        let committer = Arc::new(committer);
+        Ok(async move {
+            let mut told = Vec::new();
+            let mut turn = tokio::time::interval(TELL_INTERVAL);
+            while stop.run_until_cancelled(turn.tick()).await.is_some() {
+                let query = "select partition, position from reports.positions order by partition";
+                let positions: Result<Vec<(i32, i64)>, _> =
+                    sqlx::query_as(query).fetch_all(&mut database).await;
+                let told_now = match positions {
+                    Ok(positions) if positions == told => continue,
+                    Ok(positions) => {
+                        let (committer, list) = (Arc::clone(&committer), positions.clone());
+                        told = positions;
+                        tokio::task::spawn_blocking(move || commit(&committer, topic, &list)).await
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "the positions cannot be read");
+                        return;
+                    }
+                };
+                if let Ok(Err(error)) = told_now {
+                    tracing::debug!(%error, "the positions are not told");
+                    told.clear();
+                }
+            }
+        })
+    }
+
+    /// `host:port`.
+    pub fn addresses(&self) -> &str {
+        &self.addresses
+    }
+}
+
+fn commit(committer: &BaseConsumer, topic: &str, positions: &[(i32, i64)]) -> KafkaResult<()> {
+    let mut list = TopicPartitionList::new();
+    for &(partition, position) in positions {
+        list.add_partition_offset(topic, partition, Offset::Offset(position))?;
+    }
+    committer.commit(&list, CommitMode::Sync)
+}
+
+/// Its groups wait 3 seconds for further members before the first rebalance: here all are known.
+#[expect(
+    unsafe_code,
+    reason = "rdkafka has no safe function for this property of the in-memory broker"
+)]
+fn join_at_once(owner: &BaseProducer<Quiet>) {
+    use rdkafka::bindings;
+    // SAFETY: the client is alive, so its cluster, if there is one, is alive too.
+    unsafe {
+        let cluster = bindings::rd_kafka_handle_mock_cluster(owner.client().native_ptr());
+        if !cluster.is_null() {
+            bindings::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0);
+        }
+    }
+}
+
+/// The broker's own client publishes nothing, and what it says is about the broker being a mock.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _: RDKafkaLogLevel, fac: &str, message: &str) {
+        tracing::debug!(fac, "the in-memory broker: {message}");
+    }
+}
+
+impl ProducerContext for Quiet {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): Self::DeliveryOpaque) {}
+}
