@@ -47,8 +47,12 @@ pub(crate) struct Batch {
 }
 
 /// An answer that is no problem.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
 pub(crate) enum Answer {
+    /// To one object.
     One(Accepted),
+    /// To an array or to NDJSON.
     Batch(Batch),
 }
 
@@ -93,14 +97,11 @@ impl Answer {
 
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
-        let (status, body) = match &self {
-            Self::One(accepted) => (StatusCode::ACCEPTED, serde_json::to_vec(accepted)),
-            Self::Batch(batch) if batch.rejected == 0 => {
-                (StatusCode::ACCEPTED, serde_json::to_vec(batch))
-            }
-            Self::Batch(batch) => (StatusCode::MULTI_STATUS, serde_json::to_vec(batch)),
+        let status = match &self {
+            Self::Batch(batch) if batch.rejected > 0 => StatusCode::MULTI_STATUS,
+            _ => StatusCode::ACCEPTED,
         };
-        let body = body.expect("results have only strings and numbers");
+        let body = serde_json::to_vec(&self).expect("results have only strings and numbers");
         let json = HeaderValue::from_static("application/json");
         (status, [(header::CONTENT_TYPE, json)], body).into_response()
     }

@@ -56,7 +56,7 @@ impl Kafka {
             Ok(_) => self.note_success(),
             Err(Error::FixRecord(_)) => {}
             Err(error) => {
-                self.note_failure(since, error);
+                self.note_failure(since, &with_source(error));
                 if matches!(error, Error::Stop(_)) {
                     self.note_broken(generation);
                 }
@@ -65,9 +65,12 @@ impl Kafka {
     }
 
     /// Receipts are missing for what was handed in at `since`.
-    pub(crate) fn note_failure(&self, since: Instant, why: &dyn std::fmt::Display) {
+    pub(crate) fn note_failure(&self, since: Instant, why: &str) {
         if self.state().breaker.failed(since, Instant::now()) {
-            tracing::warn!(%why, "kafka does not acknowledge records: requests are answered 503");
+            tracing::warn!(
+                why,
+                "kafka does not acknowledge records: requests are answered 503"
+            );
         }
     }
 
@@ -129,6 +132,9 @@ impl Kafka {
     fn note_broken(&self, generation: u64) {
         let mut state = self.state();
         let broken = state.link.take_if(|link| link.generation == generation);
+        if broken.is_some() {
+            state.trouble = Some("the producer is broken; connecting a new one".into());
+        }
         drop(state);
         if broken.is_some() {
             self.broken.notify_one();
@@ -150,16 +156,27 @@ impl Kafka {
     }
 
     fn note_disconnected(&self, error: &Error) {
-        let text = error.to_string();
+        let text = with_source(error);
         let mut state = self.state();
         if state.trouble.as_ref() != Some(&text) {
-            tracing::warn!(%error, "cannot connect to kafka; trying again until it works");
+            tracing::warn!(
+                why = text,
+                "cannot connect to kafka; trying again until it works"
+            );
             state.trouble = Some(text);
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The error and what is behind it: [`Error`] does not repeat its source.
+fn with_source(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        None => error.to_string(),
+        Some(source) => format!("{error}: {source}"),
     }
 }
 

@@ -16,6 +16,7 @@
 //! | [`lines`] | a stream of chunks to lines |
 //! | [`item`] | JSON text to a transaction, or to the code and field that are wrong |
 //! | [`collector`] | the results of one request as the receipts come |
+//! | [`metering`] | the handles that count requests and items |
 //! | [`answer`] | results and problems as HTTP answers |
 //! | [`openapi`] | the description of it all |
 

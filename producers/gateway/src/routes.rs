@@ -14,7 +14,7 @@ use millrace_schemas::Transaction;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use crate::answer::{self, Answer};
+use crate::answer::{self, Answer, Batch};
 use crate::collector::{Collector, Results, Ticket};
 use crate::gateway::Shared;
 use crate::item::{self, Rejection};
@@ -28,7 +28,7 @@ use crate::{Gateway, openapi};
 pub fn router(gateway: Gateway) -> Router {
     Router::new()
         .route("/v1/transactions", post(submit))
-        .route("/openapi.json", get(async || Json(openapi())))
+        .route("/openapi.json", get(document))
         .fallback(async |uri: Uri| Problem::not_found(uri.path()))
         .method_not_allowed_fallback(async |method: Method| {
             Problem::method_not_allowed(method.as_str())
@@ -36,12 +36,79 @@ pub fn router(gateway: Gateway) -> Router {
         .with_state(gateway)
 }
 
-async fn submit(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Response {
+/// Hand in transactions
+///
+/// One object, an array, or NDJSON that is published line by line as it arrives. 202 comes only after
+/// every record was acknowledged by all in-sync replicas. Whatever the answer, the same request may be
+/// sent again: a transaction that comes twice is posted once.
+#[utoipa::path(
+    post,
+    path = "/v1/transactions",
+    operation_id = "submit_transactions",
+    params((
+        "Idempotency-Key" = Option<String>, Header, nullable = false,
+        min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "order-4711",
+        description = "Only with a single object: gives its id, together with its source, where the \
+                       object has none."
+    )),
+    request_body(
+        description = "At most 10,000 items; 1 MiB of JSON or per line, 64 MiB of NDJSON.",
+        content(
+            (openapi::Submission = "application/json", example = json!(openapi::example())),
+            (String = "application/x-ndjson", example = json!(openapi::example_lines())),
+            (String = "application/ndjson", example = json!(openapi::example_lines())),
+        )
+    ),
+    responses(
+        (status = 202, description = "All of it is in the log.", body = Answer),
+        (status = 207, description = "Some items are in the log, some are no transactions.", body = Batch),
+        (status = 400, description = "`malformed_json`, `body_incomplete`, `invalid_idempotency_key`, \
+            `idempotency_key_not_allowed`.",
+            body = openapi::SubmissionProblem, content_type = "application/problem+json"),
+        (status = 405, description = "`method_not_allowed`.",
+            body = Problem, content_type = "application/problem+json",
+            headers(("Allow" = String, description = "The methods that there are."))),
+        (status = 408, description = "`body_timeout`.",
+            body = openapi::SubmissionProblem, content_type = "application/problem+json"),
+        (status = 413, description = "`body_too_large`, `too_many_items`.",
+            body = openapi::SubmissionProblem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`empty_batch`, `no_valid_item`, and of a single object the code \
+            and the field: `not_an_object`, `unknown_field`, `duplicate_field`, `missing_field`, \
+            `invalid_type`, `missing_id`, `invalid_amount` and so on, `same_account`, `record_refused`.",
+            body = openapi::SubmissionProblem, content_type = "application/problem+json"),
+        (status = 429, description = "`queue_full`, `busy`.",
+            body = openapi::SubmissionProblem, content_type = "application/problem+json",
+            headers(("Retry-After" = u32, description = "Seconds."))),
+        (status = 500, description = "`internal`.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`kafka_unavailable`.",
+            body = openapi::SubmissionProblem, content_type = "application/problem+json",
+            headers(("Retry-After" = u32, description = "Seconds."))),
+    )
+)]
+pub(crate) async fn submit(
+    State(gateway): State<Gateway>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let meter = gateway.0.meters.begin();
     let answer = take(&gateway.0, &headers, body).await;
     let response = answer.into_response();
     meter.answered(response.status());
     response
+}
+
+/// This document
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    operation_id = "openapi",
+    responses((status = 200, description = "OpenAPI 3.1.", body = serde_json::Value))
+)]
+pub(crate) async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(openapi::openapi())
 }
 
 async fn take(gateway: &Shared, headers: &HeaderMap, body: Body) -> Result<Answer, Problem> {
@@ -267,7 +334,7 @@ impl Submission<'_> {
         if !in_time {
             self.collector.fail();
             let kafka = &self.gateway.kafka;
-            kafka.note_failure(since, &"no receipt came in time");
+            kafka.note_failure(since, "no receipt came in time");
         }
     }
 }

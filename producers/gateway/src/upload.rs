@@ -30,6 +30,11 @@ impl Memory {
         })
     }
 
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
     fn add(&self, bytes: usize) -> bool {
         let before = self.used.fetch_add(bytes, Ordering::Relaxed);
         if before + bytes > self.bytes_max {
@@ -84,6 +89,10 @@ impl Upload {
 
     /// The next bytes; none at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        // What has already arrived is always in time for the pause.
+        if Instant::now() >= self.deadline {
+            return Err(answer::body_timeout());
+        }
         let until = self.deadline.min(Instant::now() + self.pause_max);
         loop {
             let frame = match timeout_at(until, self.body.frame()).await {
