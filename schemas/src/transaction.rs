@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use millrace_rules::account::ACCOUNT_PATTERN;
 use millrace_rules::{AccountId, Amount, Currency, Reason, Transfer};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -238,7 +239,7 @@ fn check(wire: &Wire<'_>) -> Result<Checked, Invalid> {
 fn check_account(reason: Reason, id: &str) -> Result<(), Invalid> {
     match AccountId::parse(Cow::Borrowed(id)) {
         Ok(_) => Ok(()),
-        Err(_) => Err(invalid(reason, id, "^[a-z0-9][A-Za-z0-9._:-]{0,63}$")),
+        Err(_) => Err(invalid(reason, id, ACCOUNT_PATTERN)),
     }
 }
 

@@ -6,10 +6,13 @@ use std::fmt;
 /// The longest account id in bytes.
 pub const ACCOUNT_BYTES_MAX: usize = 64;
 
+/// What an account id looks like, as a regular expression.
+pub const ACCOUNT_PATTERN: &str = "^[a-z0-9][A-Za-z0-9._:-]{0,63}$";
+
 /// Ids that begin with this are the outside world: never limited, may go negative.
 pub const EXTERNAL_PREFIX: &str = "external:";
 
-/// An account id: `^[a-z0-9][A-Za-z0-9._:-]{0,63}$`.
+/// An account id, as [`ACCOUNT_PATTERN`] says.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AccountId<'a>(Cow<'a, str>);
 

@@ -9,4 +9,4 @@ pub mod problem;
 pub mod server;
 
 pub use problem::Problem;
-pub use server::{Limits, serve};
+pub use server::{Limits, serve, with_fallbacks};

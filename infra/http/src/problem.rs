@@ -19,8 +19,8 @@ pub struct Problem {
     #[schema(value_type = u16, example = 422)]
     status: StatusCode,
     /// Stable, for programs: `invalid_amount`, `not_found`.
-    #[schema(example = "invalid_amount")]
-    code: Cow<'static, str>,
+    #[schema(value_type = String, example = "invalid_amount")]
+    code: &'static str,
     /// The status in words.
     title: &'static str,
     /// What exactly is wrong, and what would be right.
@@ -49,14 +49,10 @@ fn as_number<S: serde::Serializer>(status: &StatusCode, to: S) -> Result<S::Ok, 
 
 impl Problem {
     /// A problem of this status.
-    pub fn new(
-        status: StatusCode,
-        code: impl Into<Cow<'static, str>>,
-        detail: impl Into<String>,
-    ) -> Self {
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         Self {
             status,
-            code: code.into(),
+            code,
             title: status.canonical_reason().unwrap_or("Error"),
             detail: detail.into(),
             field: None,
@@ -92,8 +88,8 @@ impl Problem {
     }
 
     /// The stable code.
-    pub fn code(&self) -> &str {
-        &self.code
+    pub fn code(&self) -> &'static str {
+        self.code
     }
 
     /// The text for people.

@@ -55,12 +55,7 @@ impl Default for Limits {
 /// Serves until `stop`, then lets the requests in hand end. A panic is answered with a problem of
 /// status 500; so are unknown paths (404) and methods (405).
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
-    let router = router
-        .fallback(async |uri: Uri| Problem::not_found(uri.path()))
-        .method_not_allowed_fallback(async |method: Method| {
-            Problem::method_not_allowed(method.as_str())
-        })
-        .layer(CatchPanicLayer::custom(panicked));
+    let router = with_fallbacks(router).layer(CatchPanicLayer::custom(panicked));
     let slots = Arc::new(Semaphore::new(limits.connections_max));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
@@ -91,6 +86,15 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
             "requests have not ended in time: their connections are closed"
         );
     }
+}
+
+/// The router with problems for paths and methods that it does not know.
+pub fn with_fallbacks(router: Router) -> Router {
+    router
+        .fallback(async |uri: Uri| Problem::not_found(uri.path()))
+        .method_not_allowed_fallback(async |method: Method| {
+            Problem::method_not_allowed(method.as_str())
+        })
 }
 
 /// The next connection and its slot; none after the stop.

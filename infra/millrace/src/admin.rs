@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -16,6 +15,8 @@ use millrace_http::Limits;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use crate::cli::bind;
 
 /// Whether the service does what it should, and the detail as JSON.
 pub type Readiness = Arc<dyn Fn() -> Answer + Send + Sync>;
@@ -44,9 +45,7 @@ pub async fn serve(
     readiness: Readiness,
     stop: CancellationToken,
 ) -> anyhow::Result<JoinSet<()>> {
-    let listener = tokio::net::TcpListener::bind(address)
-        .await
-        .with_context(|| format!("binding the admin port {address} (another --admin-listen helps; its port 0 picks a free one)"))?;
+    let listener = bind(address, "the admin port ", "--admin-listen").await?;
     let bound = listener.local_addr()?;
     tracing::info!("admin port: http://{bound}/metrics, /livez and /readyz");
     let mut tasks = JoinSet::new();

@@ -15,6 +15,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 use sqlx::postgres::PgConnectOptions;
+use tokio::net::TcpListener;
 
 use crate::commands::{
     accounts, dev, gateway, generate, import, ledger, migrate, project, query, topics, verify,
@@ -22,6 +23,9 @@ use crate::commands::{
 
 /// Exit status of wrong usage, as in BSD's sysexits.h.
 const EX_USAGE: u8 = 64;
+
+/// The topic where none is set.
+pub const TOPIC: &str = "transactions.submitted";
 
 /// Environment variables with this prefix are librdkafka properties.
 const KAFKA_PREFIX: &str = "MILLRACE_KAFKA_";
@@ -109,7 +113,7 @@ pub enum Command {
     Ledger(ledger::Flags),
     /// Run the background workers that bring read models up to date.
     Project(project::Flags),
-    /// Serve the query API and the console.
+    /// Serve the query API.
     Query(query::Flags),
     /// Publish a file of transactions: CSV with a mapping, or NDJSON.
     Import(import::Flags),
@@ -129,7 +133,7 @@ pub struct Kafka {
     #[arg(long, env = "MILLRACE_BROKERS", default_value = "127.0.0.1:9092", value_parser = brokers)]
     pub brokers: String,
     /// The topic that transactions are submitted to.
-    #[arg(long, env = "MILLRACE_TOPIC", default_value = "transactions.submitted", value_parser = topic)]
+    #[arg(long, env = "MILLRACE_TOPIC", default_value = TOPIC, value_parser = topic)]
     pub topic: String,
 }
 
@@ -224,15 +228,23 @@ pub struct Admin {
 impl Admin {
     /// The address, unless it is open to others and that was not said to be meant.
     pub fn address(&self, default_port: u16) -> Result<SocketAddr, Usage> {
-        let address = self
-            .admin_listen
-            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], default_port)));
+        let flag = "--admin-listen (MILLRACE_ADMIN_LISTEN)";
+        self.guard(flag, self.admin_listen, default_port)
+    }
+
+    fn guard(
+        &self,
+        flag: &str,
+        address: Option<SocketAddr>,
+        default_port: u16,
+    ) -> Result<SocketAddr, Usage> {
+        let address = address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], default_port)));
         if address.ip().is_loopback() || self.insecure_bind {
             return Ok(address);
         }
         Err(Usage(format!(
-            "--admin-listen (MILLRACE_ADMIN_LISTEN) {address} is beyond loopback and has no access \
-             control; say --insecure-bind if the network guards it"
+            "{flag} {address} is beyond loopback and has no access control; say --insecure-bind if the \
+             network guards it"
         )))
     }
 }
@@ -246,19 +258,18 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// The address, unless it is open to others and that was not said to be meant.
+    /// The address, on the same terms as the admin port's.
     pub fn address(&self, default_port: u16, admin: &Admin) -> Result<SocketAddr, Usage> {
-        let address = self
-            .listen
-            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], default_port)));
-        if address.ip().is_loopback() || admin.insecure_bind {
-            return Ok(address);
-        }
-        Err(Usage(format!(
-            "--listen (MILLRACE_LISTEN) {address} is beyond loopback and has no access control; say \
-             --insecure-bind if the network guards it"
-        )))
+        admin.guard("--listen (MILLRACE_LISTEN)", self.listen, default_port)
     }
+}
+
+/// Binds an address; the error names the flag that gives another one.
+pub async fn bind(address: SocketAddr, what: &str, flag: &str) -> anyhow::Result<TcpListener> {
+    use anyhow::Context as _;
+    TcpListener::bind(address).await.with_context(|| {
+        format!("binding {what}{address} (another {flag} helps; its port 0 picks a free one)")
+    })
 }
 
 /// A wrong flag or environment value, found after parsing.

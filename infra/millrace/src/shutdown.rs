@@ -1,6 +1,14 @@
 //! SIGTERM and SIGINT.
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Waits until the process is asked to stop, and passes it on.
+pub async fn passed_on(stop: &CancellationToken) -> anyhow::Result<()> {
+    let requested = requested().await;
+    stop.cancel();
+    requested
+}
 
 /// Waits until the process is asked to stop. A second request ends it at once: nothing is lost, for
 /// what is not committed is read again.

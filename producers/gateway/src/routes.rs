@@ -1,11 +1,11 @@
 //! The router and the ways through a request: one object, an array, NDJSON.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -24,15 +24,11 @@ use crate::request::Form;
 use crate::upload::Upload;
 use crate::{Gateway, openapi};
 
-/// `POST /v1/transactions` and `GET /openapi.json`; everything else is a problem too.
+/// `POST /v1/transactions` and `GET /openapi.json`; what serves it answers everything else.
 pub fn router(gateway: Gateway) -> Router {
     Router::new()
         .route("/v1/transactions", post(submit))
         .route("/openapi.json", get(document))
-        .fallback(async |uri: Uri| Problem::not_found(uri.path()))
-        .method_not_allowed_fallback(async |method: Method| {
-            Problem::method_not_allowed(method.as_str())
-        })
         .with_state(gateway)
 }
 
@@ -107,8 +103,9 @@ pub(crate) async fn submit(
     operation_id = "openapi",
     responses((status = 200, description = "OpenAPI 3.1.", body = serde_json::Value))
 )]
-pub(crate) async fn document() -> Json<utoipa::openapi::OpenApi> {
-    Json(openapi::openapi())
+pub(crate) async fn document() -> Json<&'static utoipa::openapi::OpenApi> {
+    static DOCUMENT: LazyLock<utoipa::openapi::OpenApi> = LazyLock::new(openapi::openapi);
+    Json(&DOCUMENT)
 }
 
 async fn take(gateway: &Shared, headers: &HeaderMap, body: Body) -> Result<Answer, Problem> {

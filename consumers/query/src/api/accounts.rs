@@ -6,11 +6,12 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use millrace_http::Problem;
 use millrace_rules::AccountId;
+use millrace_rules::account::ACCOUNT_PATTERN;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::Query;
-use crate::api::answer::{fresh, json, stamped};
+use crate::api::answer::{Failures, fresh, fresh_for, json, stamped};
 use crate::api::params::{Params, Waiting, wrong};
 use crate::database::Error;
 use crate::store::accounts::{Balance, balances};
@@ -47,11 +48,9 @@ struct Entries {
     responses(
         (status = 200, description = "Its balances", body = Account,
             headers(("millrace-as-of" = String), ("millrace-staleness-ms" = String))),
-        (status = 400, description = "A wrong parameter", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "Nothing of this account is posted, as of the time in the headers", body = Problem,
             content_type = "application/problem+json"),
-        (status = 503, description = "The database does not answer", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`at_least` was not reached in time", body = Problem, content_type = "application/problem+json"),
+        Failures,
     )
 )]
 pub async fn show(
@@ -60,10 +59,7 @@ pub async fn show(
     uri: Uri,
 ) -> Result<Response, Error> {
     let account = account_of(path)?;
-    let mut params = Params::of(&uri)?;
-    let waiting = params.waiting()?;
-    params.end()?;
-    let as_of = fresh(&query, waiting, None).await?;
+    let as_of = fresh_for(&query, &uri).await?;
     let balances = balances(&query.pool, &account).await?;
     Ok(if balances.is_empty() {
         let detail = format!("nothing of account {account} is posted yet");
@@ -87,9 +83,7 @@ pub async fn show(
     responses(
         (status = 200, description = "A page; empty for an account that nothing is posted of", body = Entries,
             headers(("millrace-as-of" = String), ("millrace-staleness-ms" = String))),
-        (status = 400, description = "A wrong parameter", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database does not answer", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`at_least` was not reached in time", body = Problem, content_type = "application/problem+json"),
+        Failures,
     )
 )]
 pub async fn transactions(
@@ -116,7 +110,7 @@ fn account_of(path: Result<Path<String>, PathRejection>) -> Result<String, Probl
             wrong(
                 "invalid_account",
                 "account",
-                "an account id is ^[a-z0-9][A-Za-z0-9._:-]{0,63}$",
+                format!("an account id is {ACCOUNT_PATTERN}"),
             )
         })
 }

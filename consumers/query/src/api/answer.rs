@@ -2,13 +2,39 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
+use millrace_http::Problem;
 use serde::Serialize;
+use utoipa::IntoResponses;
 
 use crate::Query;
+use crate::api::params::Params;
 use crate::database::Error;
 use crate::freshness::{AsOf, AtLeast};
+
+/// How every question can fail.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "describes the answers; they are made of problems")]
+pub enum Failures {
+    /// A wrong parameter
+    #[response(status = 400, content_type = "application/problem+json")]
+    WrongParameter(Problem),
+    /// The database does not answer
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(Problem),
+    /// `at_least` was not reached in time
+    #[response(status = 504, content_type = "application/problem+json")]
+    NotYetApplied(Problem),
+}
+
+/// [`fresh`] for a question without parameters of its own.
+pub async fn fresh_for(query: &Query, uri: &Uri) -> Result<AsOf, Error> {
+    let mut params = Params::of(uri)?;
+    let waiting = params.waiting()?;
+    params.end()?;
+    fresh(query, waiting, None).await
+}
 
 /// Waits if that was asked for, then says how fresh an answer is that is read from now on.
 pub async fn fresh(
@@ -28,7 +54,7 @@ pub fn json(as_of: AsOf, body: &impl Serialize) -> Response {
         Ok(bytes) => typed(as_of, "application/json", bytes),
         Err(error) => {
             tracing::error!(%error, "an answer cannot be shown as JSON");
-            millrace_http::Problem::internal().into_response()
+            Problem::internal().into_response()
         }
     }
 }

@@ -1,14 +1,15 @@
 //! The reports' part of the document, made from their catalogue.
 
 use serde_json::{Value as Json, json};
+use utoipa::IntoParams as _;
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::path::Paths;
 
+use millrace_rules::account::ACCOUNT_PATTERN;
 use millrace_rules::{Currency, ParkReason, Reason};
 
-use crate::api::params::LIMIT_DEFAULT;
+use crate::api::params::{LIMIT_DEFAULT, Waiting};
 use crate::api::reports::ROWS_MAX;
-use crate::freshness::{WAIT_DEFAULT_MS, WAIT_MAX_MS};
 use crate::reports::filter::Value;
 use crate::reports::{Column, Kind, REPORTS, Report};
 
@@ -42,18 +43,13 @@ fn path(report: &Report) -> Json {
             &json!({
             "type": "string", "enum": ["json", "csv", "ndjson"], "default": "json"}),
         ),
-        parameter(
-            "at_least",
-            "Wait until this PARTITION:OFFSET of a receipt is applied; several separated by commas",
-            &json!({"type": "string", "pattern": "^[0-9]{1,9}:[0-9]{1,18}(,[0-9]{1,9}:[0-9]{1,18}){0,63}$"}),
-        ),
-        parameter(
-            "wait_ms",
-            "How long to wait at most, milliseconds",
-            &json!({
-            "type": "integer", "minimum": 0, "maximum": WAIT_MAX_MS, "default": WAIT_DEFAULT_MS}),
-        ),
     ];
+    let waiting = Waiting::into_params(|| None);
+    parameters.extend(
+        waiting
+            .iter()
+            .map(|parameter| serde_json::to_value(parameter).expect("a parameter is JSON")),
+    );
     parameters.extend(
         report
             .filters
@@ -132,7 +128,7 @@ fn cell(column: &Column) -> Json {
 
 fn value(value: Value) -> Json {
     match value {
-        Value::Account => json!({"type": "string", "pattern": "^[a-z0-9][A-Za-z0-9._:-]{0,63}$"}),
+        Value::Account => json!({"type": "string", "pattern": ACCOUNT_PATTERN}),
         Value::Currency => {
             let codes: Vec<_> = Currency::all().map(Currency::code).collect();
             json!({"type": "string", "enum": codes})

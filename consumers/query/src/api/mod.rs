@@ -19,7 +19,6 @@ use axum::routing::get;
 use axum::{Json, Router};
 use millrace_http::Problem;
 use serde::Serialize;
-use utoipa::openapi::OpenApi as Document;
 use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -64,17 +63,10 @@ fn routes() -> OpenApiRouter<Query> {
         .routes(routes!(partitions::freshness))
 }
 
-/// The API's document, `OpenAPI` 3.1.
-pub fn openapi() -> Document {
-    let (_, mut document) = routes().split_for_parts();
-    document::add_reports(&mut document);
-    document
-}
-
 /// The routes and `/openapi.json`.
 pub fn router(query: Query) -> Router {
-    let (router, _) = routes().split_for_parts();
-    let document = openapi();
+    let (router, mut document) = routes().split_for_parts();
+    document::add_reports(&mut document);
     router
         .route("/v1/reports/{name}", get(reports::show))
         .route("/openapi.json", get(async move || Json(document)))

@@ -3,13 +3,12 @@
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
-use millrace_http::Problem;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::Query;
-use crate::api::answer::{fresh, json};
-use crate::api::params::{Params, Waiting};
+use crate::api::answer::{Failures, fresh_for, json};
+use crate::api::params::Waiting;
 use crate::database::Error;
 use crate::store::partitions::{Partition, ReadModel, all, read_models};
 
@@ -42,16 +41,11 @@ struct Fresh {
     responses(
         (status = 200, description = "Every partition", body = Partitions,
             headers(("millrace-as-of" = String), ("millrace-staleness-ms" = String))),
-        (status = 400, description = "A wrong parameter", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database does not answer", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`at_least` was not reached in time", body = Problem, content_type = "application/problem+json"),
+        Failures,
     )
 )]
 pub async fn list(State(query): State<Query>, uri: Uri) -> Result<Response, Error> {
-    let mut params = Params::of(&uri)?;
-    let waiting = params.waiting()?;
-    params.end()?;
-    let as_of = fresh(&query, waiting, None).await?;
+    let as_of = fresh_for(&query, &uri).await?;
     let partitions = all(&query.pool).await?;
     Ok(json(as_of, &Partitions { partitions }))
 }
@@ -62,16 +56,11 @@ pub async fn list(State(query): State<Query>, uri: Uri) -> Result<Response, Erro
     responses(
         (status = 200, description = "How current everything is", body = Fresh,
             headers(("millrace-as-of" = String), ("millrace-staleness-ms" = String))),
-        (status = 400, description = "A wrong parameter", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database does not answer", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`at_least` was not reached in time", body = Problem, content_type = "application/problem+json"),
+        Failures,
     )
 )]
 pub async fn freshness(State(query): State<Query>, uri: Uri) -> Result<Response, Error> {
-    let mut params = Params::of(&uri)?;
-    let waiting = params.waiting()?;
-    params.end()?;
-    let as_of = fresh(&query, waiting, None).await?;
+    let as_of = fresh_for(&query, &uri).await?;
     let partitions = all(&query.pool).await?;
     let seconds = partitions.iter().map(|p| p.lag_seconds);
     let body = Fresh {

@@ -10,8 +10,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::Query;
-use crate::api::answer::{fresh, json, stamped};
-use crate::api::params::{Params, Waiting, wrong};
+use crate::api::answer::{Failures, fresh_for, json, stamped};
+use crate::api::params::{Waiting, wrong};
 use crate::database::Error;
 use crate::store::transactions::{Record, by_id};
 
@@ -31,11 +31,9 @@ struct Transaction {
     responses(
         (status = 200, description = "Its verdict", body = Transaction,
             headers(("millrace-as-of" = String), ("millrace-staleness-ms" = String))),
-        (status = 400, description = "A wrong parameter", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No record of this id is applied, as of the time in the headers", body = Problem,
             content_type = "application/problem+json"),
-        (status = 503, description = "The database does not answer", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`at_least` was not reached in time", body = Problem, content_type = "application/problem+json"),
+        Failures,
     )
 )]
 pub async fn show(
@@ -47,10 +45,7 @@ pub async fn show(
     let id = text
         .parse::<Uuid>()
         .map_err(|_| wrong("invalid_id", "id", "a transaction's id is a UUID"))?;
-    let mut params = Params::of(&uri)?;
-    let waiting = params.waiting()?;
-    params.end()?;
-    let as_of = fresh(&query, waiting, None).await?;
+    let as_of = fresh_for(&query, &uri).await?;
     let mut records = by_id(&query.pool, id).await?.into_iter();
     Ok(match records.next() {
         Some(decisive) => json(

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
+use millrace_rules::account::ACCOUNT_PATTERN;
 use millrace_rules::{AccountId, Currency, ParkReason, Reason};
 
 /// What values a filter takes.
@@ -38,7 +39,7 @@ impl Value {
         let wrong = |what: &'static str| Err(Cow::Borrowed(what));
         match self {
             Self::Account if AccountId::parse(text.into()).is_err() => {
-                wrong("an account id, ^[a-z0-9][A-Za-z0-9._:-]{0,63}$")
+                Err(format!("an account id, {ACCOUNT_PATTERN}").into())
             }
             Self::Currency if Currency::parse(text).is_none() => {
                 wrong("an ISO 4217 code with minor units")

@@ -148,34 +148,13 @@ fn cursor_at(report: &Report, row: &Row) -> String {
         })
         .collect();
     let json = serde_json::to_string(&values).expect("texts are always JSON");
-    hex(json.as_bytes())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    if !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    let digit = |byte: u8| {
-        char::from(byte)
-            .to_digit(16)
-            .and_then(|d| u8::try_from(d).ok())
-    };
-    digits
-        .chunks(2)
-        .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
-        .collect()
+    hex::encode(json)
 }
 
 fn parse_cursor(report: &Report, text: &str) -> Result<Vec<String>, Problem> {
-    let values = unhex(text).and_then(|json| serde_json::from_slice::<Vec<String>>(&json).ok());
+    let values = hex::decode(text)
+        .ok()
+        .and_then(|json| serde_json::from_slice::<Vec<String>>(&json).ok());
     let fits = |values: &Vec<String>| {
         let columns = report.key.iter().map(|name| key_column(report, name));
         values.len() == report.key.len()
@@ -245,8 +224,8 @@ mod tests {
             "xyz",
             "5b5d",
             "0",
-            &hex(b"[\"a\",\"1\",\"2\"]"),
-            &hex(b"[1,2,3]"),
+            &hex::encode(b"[\"a\",\"1\",\"2\"]"),
+            &hex::encode(b"[1,2,3]"),
             "äö",
         ] {
             assert_eq!(

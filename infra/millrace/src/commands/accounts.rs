@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use millrace_ledger::store::policies::{self, Policy};
+use millrace_rules::account::ACCOUNT_PATTERN;
 use millrace_rules::{AccountId, Currency, Limit, Status};
 
 use crate::cli::{Database, Usage, print};
@@ -146,7 +147,7 @@ fn print_policy(policy: &Policy) {
 
 fn account(text: &str) -> Result<AccountId<'static>, String> {
     AccountId::parse(text.to_owned().into())
-        .map_err(|_| "an account fits ^[a-z0-9][A-Za-z0-9._:-]{0,63}$".into())
+        .map_err(|_| format!("an account fits {ACCOUNT_PATTERN}"))
 }
 
 fn currency(text: &str) -> Result<Currency, String> {

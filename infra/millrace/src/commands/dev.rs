@@ -30,18 +30,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::print;
+use crate::cli::{TOPIC, print};
+use crate::commands::ledger::{GROUP, describe, watch_lanes};
+use crate::commands::{gateway, query};
 use crate::dev::broker::Broker;
 use crate::dev::postgres::PrivatePostgres;
 use crate::{admin, shutdown, telemetry};
-
-const TOPIC: &str = "transactions.submitted";
-const GROUP: &str = "millrace-ledger";
-
-/// The ports where they are free.
-const GATEWAY_PORT: u16 = 8080;
-const QUERY_PORT: u16 = 8081;
-const ADMIN_PORT: u16 = 9464;
 
 /// Who reads without being the superuser.
 const ANALYST: &str = "analyst";
@@ -54,9 +48,6 @@ const SAMPLE_ACCOUNTS: u64 = 200;
 
 /// How long the sample load runs: a year.
 const SAMPLE_SECONDS: u64 = 365 * 24 * 60 * 60;
-
-/// How often the lanes are looked after.
-const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Requests in hand may take this long after Ctrl-C.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -101,7 +92,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
             services.introduce(&postgres, started);
             let outcome = tokio::select! {
                 asked = &mut asked => asked,
-                failure = services.watch() => Err(failure),
+                failure = watch_lanes(&services.group) => Err(failure),
             };
             services.stop().await;
             outcome
@@ -169,10 +160,10 @@ impl Services {
             Ok(address)
         };
         let places = Places {
-            gateway: serve(GATEWAY_PORT, millrace_gateway::router(gateway.clone())).await?,
-            query: serve(QUERY_PORT, query.router()).await?,
+            gateway: serve(gateway::PORT, millrace_gateway::router(gateway.clone())).await?,
+            query: serve(query::PORT, query.router()).await?,
             admin: serve(
-                ADMIN_PORT,
+                gateway::ADMIN_PORT,
                 admin::router(metrics, readiness(&board, &gateway)),
             )
             .await?,
@@ -219,9 +210,7 @@ impl Services {
         };
         print(&format!(
             r#"
-Millrace is up after {seconds:.1} s. The console:
-
-  http://{query}/
+Millrace is up after {seconds:.1} s.
 
 Post a transaction, see the account, read a report:
 
@@ -242,14 +231,6 @@ Metrics and health: http://{admin}/metrics, /livez, /readyz. API documents: /ope
             brokers = self.broker.addresses(),
             url = postgres.url(),
         ));
-    }
-
-    /// Ends when something has ended by itself that should not.
-    async fn watch(&self) -> anyhow::Error {
-        while !self.group.is_broken() {
-            tokio::time::sleep(WATCH_INTERVAL).await;
-        }
-        anyhow::anyhow!("a lane has ended by itself")
     }
 
     /// Clients first, then what they rest on. Bounded: what hangs ends with the process.
@@ -324,7 +305,7 @@ fn readiness(board: &Arc<Board>, gateway: &Gateway) -> admin::Readiness {
         let ready = picture.is_ready() && accepts;
         (
             ready,
-            json!({"ready": ready, "ledger": super::ledger::describe(&picture), "gateway": detail}),
+            json!({"ready": ready, "ledger": describe(&picture), "gateway": detail}),
         )
     })
 }

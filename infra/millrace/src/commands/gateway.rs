@@ -3,20 +3,18 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Args;
 use millrace_gateway::{Gateway, Limits, Options};
 use millrace_publisher::{Error, Settings};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::cli::{Admin, Kafka, Listen, Usage};
+use crate::cli::{Admin, Kafka, Listen, Usage, bind};
 use crate::{admin, shutdown, telemetry};
 
 /// The ports where none are set.
-const PORT: u16 = 8080;
-const ADMIN_PORT: u16 = 9464;
+pub const PORT: u16 = 8080;
+pub const ADMIN_PORT: u16 = 9464;
 
 /// How long Kafka may take for what was handed in before the stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
@@ -58,9 +56,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         Error::Settings(why) => anyhow::Error::from(Usage(format!("Kafka settings: {why}"))),
         other => other.into(),
     })?;
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("binding {address} (another --listen helps; its port 0 picks a free one)")
-    })?;
+    let listener = bind(address, "", "--listen").await?;
     let stop = CancellationToken::new();
     let asked = gateway.clone();
     let readiness = admin::known(move || {
@@ -78,12 +74,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         millrace_http::Limits::default(),
         stop.clone(),
     );
-    let asked = async {
-        let requested = shutdown::requested().await;
-        stop.cancel();
-        requested
-    };
-    let ((), requested) = tokio::join!(serving, asked);
+    let ((), requested) = tokio::join!(serving, shutdown::passed_on(&stop));
     requested?;
     if tokio::time::timeout(DRAIN_TIMEOUT, gateway.drain())
         .await

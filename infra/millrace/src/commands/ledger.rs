@@ -17,6 +17,9 @@ use crate::cli::{Admin, Database, Kafka, Usage, at_least_one};
 use crate::commands::topics::CleanupPolicy;
 use crate::{admin, shutdown, telemetry};
 
+/// The consumer group where none is set.
+pub const GROUP: &str = "millrace-ledger";
+
 /// The admin port where none is set.
 const ADMIN_PORT: u16 = 9465;
 
@@ -49,7 +52,7 @@ pub struct Flags {
     #[command(flatten)]
     admin: Admin,
     /// The consumer group; all replicas of one database share it.
-    #[arg(long, env = "MILLRACE_GROUP", default_value = "millrace-ledger")]
+    #[arg(long, env = "MILLRACE_GROUP", default_value = GROUP)]
     group: String,
     /// Lanes of this replica, a thread and a database connection each [default: one per core].
     #[arg(long, env = "MILLRACE_LANES", value_parser = at_least_one)]
@@ -128,7 +131,8 @@ async fn watch(group: &Group, kafka: &Kafka) -> anyhow::Error {
     }
 }
 
-async fn watch_lanes(group: &Group) -> anyhow::Error {
+/// Ends when a lane has, which none does by itself.
+pub async fn watch_lanes(group: &Group) -> anyhow::Error {
     while !group.is_broken() {
         tokio::time::sleep(WATCH_INTERVAL).await;
     }

@@ -50,12 +50,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     info!(workers = options.workers, "project");
 
     let workers = millrace_readmodels::run(options, sender, stop.clone());
-    let asked = async {
-        let requested = shutdown::requested().await;
-        stop.cancel();
-        requested
-    };
-    let ((), requested) = tokio::join!(workers, asked);
+    let ((), requested) = tokio::join!(workers, shutdown::passed_on(&stop));
     requested?;
     server.join_all().await;
     info!("stopped");

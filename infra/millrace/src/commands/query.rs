@@ -4,19 +4,17 @@ use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use clap::Args;
 use millrace_http::Limits;
 use millrace_query::{Options, Query};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::cli::{Admin, Database, Listen};
+use crate::cli::{Admin, Database, Listen, bind};
 use crate::{admin, shutdown, telemetry};
 
 /// The ports where none are set.
-const PORT: u16 = 8081;
+pub const PORT: u16 = 8081;
 const ADMIN_PORT: u16 = 9467;
 
 /// Flags of `millrace query`.
@@ -50,9 +48,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         database: flags.database.database_url,
         connections_max: flags.connections.get(),
     });
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("binding {address} (another --listen helps; its port 0 picks a free one)")
-    })?;
+    let listener = bind(address, "", "--listen").await?;
     let stop = CancellationToken::new();
     let asked = query.clone();
     let readiness: admin::Readiness = Arc::new(move || {
@@ -63,12 +59,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     info!("query: http://{}/", listener.local_addr()?);
 
     let serving = millrace_http::serve(listener, query.router(), Limits::default(), stop.clone());
-    let asked = async {
-        let requested = shutdown::requested().await;
-        stop.cancel();
-        requested
-    };
-    let ((), requested) = tokio::join!(serving, asked);
+    let ((), requested) = tokio::join!(serving, shutdown::passed_on(&stop));
     requested?;
     query.close().await;
     server.join_all().await;

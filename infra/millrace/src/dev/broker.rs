@@ -65,23 +65,22 @@ impl Broker {
             let mut turn = tokio::time::interval(TELL_INTERVAL);
             while stop.run_until_cancelled(turn.tick()).await.is_some() {
                 let query = "select partition, position from reports.positions order by partition";
-                let positions: Result<Vec<(i32, i64)>, _> =
-                    sqlx::query_as(query).fetch_all(&mut database).await;
-                let told_now = match positions {
-                    Ok(positions) if positions == told => continue,
-                    Ok(positions) => {
-                        let (committer, list) = (Arc::clone(&committer), positions.clone());
-                        told = positions;
-                        tokio::task::spawn_blocking(move || commit(&committer, topic, &list)).await
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "the positions cannot be read");
-                        return;
-                    }
-                };
-                if let Ok(Err(error)) = told_now {
-                    tracing::debug!(%error, "the positions are not told");
-                    told.clear();
+                let positions: Vec<(i32, i64)> =
+                    match sqlx::query_as(query).fetch_all(&mut database).await {
+                        Ok(positions) => positions,
+                        Err(error) => {
+                            tracing::warn!(%error, "the positions cannot be read");
+                            return;
+                        }
+                    };
+                if positions == told {
+                    continue;
+                }
+                let (committer, list) = (Arc::clone(&committer), positions.clone());
+                let commit = move || commit(&committer, topic, &list);
+                match tokio::task::spawn_blocking(commit).await {
+                    Ok(Err(error)) => tracing::debug!(%error, "the positions are not told"),
+                    _ => told = positions,
                 }
             }
         })

@@ -59,19 +59,8 @@ async fn memory_for_bodies_is_bounded_over_all_requests() {
         ..Limits::default()
     })
     .await;
-    let mut others = JoinSet::new();
-    let gateway = fixture.gateway.clone();
     let body = unfinished(vec![" ".repeat(800).into()]);
-    others.spawn(async move {
-        send(
-            &gateway,
-            Method::POST,
-            "/v1/transactions",
-            &[("content-type", JSON)],
-            body,
-        )
-        .await
-    });
+    let mut others = fixture.post_beside(JSON, body);
     until(|| fixture.gateway.0.memory.used() == 800).await;
     let reply = fixture.post(JSON, example().to_string()).await;
     reply.expect(429, "busy");
@@ -137,18 +126,7 @@ async fn a_client_that_goes_away_holds_nothing() {
         lines(&[numbered(0), numbered(1)]).into(),
         "{\"id\":".into(),
     ]);
-    let mut clients = JoinSet::new();
-    let gateway = fixture.gateway.clone();
-    clients.spawn(async move {
-        send(
-            &gateway,
-            Method::POST,
-            "/v1/transactions",
-            &[("content-type", NDJSON)],
-            body,
-        )
-        .await
-    });
+    let mut clients = fixture.post_beside(NDJSON, body);
     until(|| fixture.acknowledged() == 2).await;
     assert!(fixture.gateway.0.memory.used() > 0);
     clients.shutdown().await;
@@ -165,19 +143,8 @@ async fn a_full_queue_answers_429() {
     })
     .await;
     fixture.cluster.broker_down(-1).unwrap();
-    let mut clients = JoinSet::new();
-    let gateway = fixture.gateway.clone();
     let body = Body::from(json!([numbered(0), numbered(1)]).to_string());
-    clients.spawn(async move {
-        send(
-            &gateway,
-            Method::POST,
-            "/v1/transactions",
-            &[("content-type", JSON)],
-            body,
-        )
-        .await
-    });
+    let mut clients = fixture.post_beside(JSON, body);
     until(|| fixture.free() == 0).await;
     for (content_type, body) in [
         (JSON, example().to_string()),

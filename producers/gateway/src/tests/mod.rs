@@ -82,6 +82,26 @@ impl Fixture {
         .await
     }
 
+    /// A client of its own, whose request goes on beside the test.
+    fn post_beside(&self, content_type: &'static str, body: impl Into<Body>) -> JoinSet<Reply> {
+        let (gateway, body) = (self.gateway.clone(), body.into());
+        let mut client = JoinSet::new();
+        client.spawn(async move {
+            let headers = [("content-type", content_type)];
+            send(&gateway, Method::POST, "/v1/transactions", &headers, body).await
+        });
+        client
+    }
+
+    /// Posts until Kafka takes it again.
+    async fn is_taken_again(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.post(JSON, example().to_string()).await.status != StatusCode::ACCEPTED {
+            assert!(Instant::now() < deadline, "{:?}", self.gateway.readiness());
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// How many records Kafka has taken.
     fn acknowledged(&self) -> u64 {
         let link = self.gateway.0.kafka.admit().unwrap();
@@ -112,7 +132,8 @@ async fn send(
         request = request.header(*name, *value);
     }
     let request = request.body(body).unwrap();
-    let response = router(gateway.clone()).oneshot(request).await.unwrap();
+    let router = millrace_http::with_fallbacks(router(gateway.clone()));
+    let response = router.oneshot(request).await.unwrap();
     let (head, body) = response.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);

@@ -25,15 +25,7 @@ async fn an_outage_is_answered_503_in_time_and_passes() {
     at_once.expect(503, "kafka_unavailable");
 
     fixture.cluster.broker_up(-1).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while fixture.post(JSON, example().to_string()).await.status != StatusCode::ACCEPTED {
-        assert!(
-            Instant::now() < deadline,
-            "{:?}",
-            fixture.gateway.readiness()
-        );
-        sleep(Duration::from_millis(50)).await;
-    }
+    fixture.is_taken_again().await;
     assert!(fixture.gateway.readiness().0);
     fixture.post(JSON, example().to_string()).await.accepted();
     fixture.assert_nothing_held().await;
@@ -50,15 +42,7 @@ async fn a_broken_producer_is_replaced() {
         .post(JSON, example().to_string())
         .await
         .expect(503, "kafka_unavailable");
-    let deadline = Instant::now() + PATIENCE;
-    while fixture.post(JSON, example().to_string()).await.status != StatusCode::ACCEPTED {
-        assert!(
-            Instant::now() < deadline,
-            "{:?}",
-            fixture.gateway.readiness()
-        );
-        sleep(Duration::from_millis(50)).await;
-    }
+    fixture.is_taken_again().await;
     fixture.assert_nothing_held().await;
 }
 
