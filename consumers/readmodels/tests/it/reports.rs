@@ -39,11 +39,13 @@ async fn every_view_and_every_column_has_a_comment() {
             [
                 "account_days",
                 "balances",
+                "batches",
                 "conservation",
                 "daily_totals",
                 "flows",
                 "freshness",
                 "parked",
+                "positions",
                 "read_model_freshness",
                 "rejections",
                 "transactions"
