@@ -64,8 +64,8 @@ struct Position {
     next_seq: i64,
 }
 
-/// How fresh one answer is.
-#[derive(Debug, Clone, Copy)]
+/// How fresh one answer is; by default unknown.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct AsOf {
     /// Microseconds since 1970 and the age in milliseconds, where they are known.
     known: Option<(i64, u64)>,

@@ -1,14 +1,16 @@
-//! The query service: API over schema `reports`, as a role that can read nothing else.
+//! The query service: API and console over schema `reports`, as a role that can read nothing else.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`api`] | the routes under `/v1`, their document |
+//! | [`console`] | the pages for people |
 //! | [`reports`] | the views as data: one description for SQL, JSON, CSV and the document |
 //! | [`store`] | the other statements |
 //! | [`freshness`] | how fresh an answer is; waiting until it is fresh enough |
 //! | [`database`] | the pool; what its errors mean for a client |
 
 pub mod api;
+pub mod console;
 pub mod database;
 pub mod freshness;
 pub mod reports;
@@ -35,6 +37,7 @@ pub struct Options {
 pub struct Query {
     pool: PgPool,
     freshness: Freshness,
+    console: console::Cache,
 }
 
 impl Query {
@@ -43,13 +46,14 @@ impl Query {
         let pool = database::pool(options.database, options.connections_max);
         Self {
             freshness: Freshness::new(pool.clone()),
+            console: console::Cache::default(),
             pool,
         }
     }
 
-    /// API and document.
+    /// API, document and pages.
     pub fn router(&self) -> Router {
-        api::router(self.clone())
+        api::router(self.clone()).merge(console::router(self.clone()))
     }
 
     /// Whether the database answers, and how fresh it is.

@@ -102,7 +102,8 @@ pub async fn transactions(
     Ok(json(as_of, &Entries { transactions, next }))
 }
 
-fn account_of(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
+/// The account of the path.
+pub(crate) fn account_of(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
     let text = super::path(path)?;
     AccountId::parse(text.into())
         .map(|account| account.into_inner().into_owned())

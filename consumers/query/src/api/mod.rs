@@ -6,10 +6,10 @@
 //! | [`answer`] | answers with their freshness |
 //! | [`document`] | the reports' part of the document |
 
-mod accounts;
+pub(crate) mod accounts;
 mod answer;
 mod document;
-mod params;
+pub(crate) mod params;
 mod partitions;
 mod reports;
 mod transactions;
@@ -74,7 +74,7 @@ pub fn router(query: Query) -> Router {
 }
 
 /// A part of the path, which may not be percent-encoded text.
-fn path(
+pub(crate) fn path(
     path: Result<Path<String>, axum::extract::rejection::PathRejection>,
 ) -> Result<String, Problem> {
     path.map(|Path(text)| text).map_err(|_| {

@@ -49,36 +49,55 @@ pub async fn balances(pool: &PgPool, account: &str) -> Result<Vec<Balance>, Erro
         .await?)
 }
 
-/// A balance at some time.
+/// A balance after a day or transaction.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Point {
-    /// A day, or a time in RFC 3339.
+    /// A day (`2026-01-31`), or a time in RFC 3339.
     pub at: String,
-    /// What that day or transaction changed, minor units.
+    /// Minor units.
     #[sqlx(try_from = "String")]
-    pub change: Whole,
+    pub balance: Whole,
 }
 
 /// The newest points of a chart: as many as can be told apart.
-const POINTS_MAX: i64 = 1_000;
+pub const POINTS_MAX: i64 = 1_000;
 
-/// What each day changed, oldest first, the last [`POINTS_MAX`] days with transactions.
-pub async fn days(pool: &PgPool, account: &str, currency: &str) -> Result<Vec<Point>, Error> {
-    let query = "select to_char(day, 'YYYY-MM-DD') as at, (credits - debits)::text as change
-         from reports.account_days where account = $1 and currency = $2
+/// The balance after each day on which something happened, as the senders say; the last [`POINTS_MAX`]
+/// days, oldest first. As fresh as the read model of days.
+pub async fn by_day(pool: &PgPool, account: &str, currency: &str) -> Result<Vec<Point>, Error> {
+    let query = "select to_char(day, 'YYYY-MM-DD') as at, balance::text
+         from (
+            select day, sum(credits - debits) over (order by day) as balance
+            from reports.account_days where account = $1 and currency = $2
+         ) d
          order by day desc limit $3";
     points(pool, query, account, currency).await
 }
 
-/// What each of the last [`POINTS_MAX`] transactions changed, oldest first, by when it was posted.
-pub async fn changes(pool: &PgPool, account: &str, currency: &str) -> Result<Vec<Point>, Error> {
+/// The balance after each of the last [`POINTS_MAX`] transactions, by when they were posted, oldest first.
+pub async fn by_transaction(
+    pool: &PgPool,
+    account: &str,
+    currency: &str,
+) -> Result<Vec<Point>, Error> {
+    // Backwards from the balance of the same snapshot: the ledger and the balance are stored together.
     let query = concat!(
-        "select ",
-        time!("recorded_at"),
-        " as at, (case when credit_account = $1 then amount else -amount end)::text as change
-         from reports.transactions t
-         where (debit_account = $1 or credit_account = $1) and currency = $2
-         order by t.recorded_at desc, partition desc, seq desc limit $3"
+        "with latest as (
+            select recorded_at, partition, seq,
+                case when credit_account = $1 then amount else -amount end as change
+            from reports.transactions
+            where (debit_account = $1 or credit_account = $1) and currency = $2
+            order by recorded_at desc, partition desc, seq desc
+            limit $3
+         )
+         select ",
+        time!("l.recorded_at"),
+        " as at, (b.balance - coalesce(sum(l.change) over (
+                order by l.recorded_at desc, l.partition desc, l.seq desc
+                rows between unbounded preceding and 1 preceding
+            ), 0))::text as balance
+         from latest l, (select balance from reports.balances where account = $1 and currency = $2) b
+         order by l.recorded_at desc, l.partition desc, l.seq desc"
     );
     points(pool, query, account, currency).await
 }

@@ -20,7 +20,7 @@ pub struct Partition {
     pub detail: Option<String>,
     /// The next log offset to apply.
     pub position: i64,
-    /// The offset after the log's last record.
+    /// The offset after the log's last record, as far as the owner and the position tell.
     pub end: Option<i64>,
     /// Offsets between position and end; none when no owner reports.
     pub lag_records: Option<i64>,
@@ -40,7 +40,7 @@ pub struct Partition {
 /// Every partition, ascending.
 pub async fn all(pool: &PgPool) -> Result<Vec<Partition>, Error> {
     let query = concat!(
-        "select partition, owner, state, detail, position, log_end as end, lag_records,
+        "select partition, owner, state, detail, position, greatest(log_end, position) as end, lag_records,
             oldest_unapplied_age_s::float8 as lag_seconds, ",
         time!("recorded_at"),
         " as recorded_at, status_age_s::float8 as status_age_seconds, next_seq, incarnation

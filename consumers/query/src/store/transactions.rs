@@ -189,6 +189,24 @@ pub async fn of_account(
     Ok((entries, next))
 }
 
+/// The last that were posted, over all partitions: reads as many of each, from the end of its ledger.
+pub async fn latest(pool: &PgPool, limit: i64) -> Result<Vec<Entry>, Error> {
+    let query = concat!(
+        "select t.id, t.kind, t.debit_account, t.credit_account, t.amount, t.currency, t.exponent, ",
+        time!("t.occurred_at"),
+        " as occurred_at, ",
+        time!("t.recorded_at"),
+        " as recorded_at, t.reference, t.source, t.partition, t.seq, t.log_offset as offset
+         from reports.positions p, lateral (
+            select * from reports.transactions
+            where partition = p.partition order by seq desc limit $1
+         ) t
+         order by t.recorded_at desc, t.partition, t.seq desc
+         limit $1"
+    );
+    Ok(sqlx::query_as(query).bind(limit).fetch_all(pool).await?)
+}
+
 /// `MICROSECONDS.PARTITION.SEQ` of the last one shown.
 fn cursor_at(entry: &Entry) -> String {
     let time: Option<jiff::Timestamp> = entry.recorded_at.parse().ok();

@@ -210,7 +210,9 @@ impl Services {
         };
         print(&format!(
             r#"
-Millrace is up after {seconds:.1} s.
+Millrace is up after {seconds:.1} s. The console:
+
+  http://{query}/
 
 Post a transaction, see the account, read a report:
 
