@@ -4,8 +4,8 @@
 #
 #   infra/test.sh
 #
-# Tests find the servers in MILLRACE_BROKERS and DATABASE_URL and a Python with Kafka and Avro clients in
-# MILLRACE_TEST_PYTHON. Those that need servers of their own start them with infra/local/up.sh in a directory
+# Tests find the servers in MILLRACE_BROKERS and DATABASE_URL, a Python with Kafka and Avro clients in
+# MILLRACE_TEST_PYTHON and a browser in MILLRACE_CHROMIUM. Those that need servers of their own start them with infra/local/up.sh in a directory
 # below MILLRACE_TEST_DIR, which is cleaned up after them. The last line is "N passed, M failed".
 
 set -euo pipefail
@@ -42,6 +42,8 @@ main() {
     stage "python" make_venv
     MILLRACE_TEST_PYTHON=$(venv)/bin/python
     export MILLRACE_TEST_PYTHON
+    stage "browser" make_browser
+    find_chromium
     local failed=0
     try "tests" run_tests || failed=1
     [ $failed = 0 ] || show_server_logs
@@ -87,7 +89,21 @@ find_tools() {
     { command -v cc && command -v make; } >/dev/null || missing+=(build-essential)
     command -v perl >/dev/null || missing+=(perl)
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
+    { command -v node && command -v npm; } >/dev/null || missing+=(nodejs npm)
+    find_chromium || missing+=(chromium)
     [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+    find_chromium || die "no Chromium is found: name its executable in MILLRACE_CHROMIUM"
+}
+
+find_chromium() {
+    local name
+    for name in "${MILLRACE_CHROMIUM:-}" chromium chromium-browser google-chrome; do
+        MILLRACE_CHROMIUM=$(command -v "${name:-/}") || continue
+        export MILLRACE_CHROMIUM
+        return
+    done
+    unset MILLRACE_CHROMIUM
+    return 1
 }
 
 venv() { say "$CACHE/python-$(sha256sum <infra/test/requirements.txt | head -c 12)"; }
@@ -103,6 +119,12 @@ make_venv() {
     rm -rf "$venv"
     python3 -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r infra/test/requirements.txt
+}
+
+# What drives the browser; fetched again when the list of packages has changed.
+make_browser() {
+    cd infra/test/browser
+    [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --loglevel=error --no-audit --no-fund
 }
 
 run_tests() { cargo test --workspace --no-fail-fast 2>&1 | tee "$TEST_LOG"; }

@@ -77,12 +77,12 @@ pub async fn show(
         div.tiles #balances data-live {
             @for balance in &balances { (tile(&asked.account, balance, balance.currency == chosen.currency)) }
         }
-        section.panel aria-labelledby="curve-title" {
-            h2 #curve-title { "Balance in " (chosen.currency) " over time" }
+        section.panel {
+            h2 { "Balance in " (chosen.currency) " over time" }
             (drawing(&asked.account, chosen, curve.map_err(Error::into_problem)))
         }
-        section.panel aria-labelledby="entries-title" {
-            h2 #entries-title { "Transactions" }
+        section.panel {
+            h2 { "Transactions" }
             div #entries data-live[asked.cursor.is_none()] {
                 (parts::scrolling("Transactions", &table(&asked.account, &entries)))
                 (parts::next_page(next.as_deref(), |cursor| {

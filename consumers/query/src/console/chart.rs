@@ -26,7 +26,8 @@ pub fn balance(points: &[Point], exponent: Option<i32>, label: &str) -> Option<M
     let values = || points.iter().map(|(_, balance)| *balance);
     let axis = Axis::over(values().min()?, values().max()?);
     let line = steps(&points, &axis);
-    let area = format!("{line}V{PLANE}H0Z");
+    let ground = axis.down(0).clamp(0.0, 1.0) * PLANE;
+    let area = format!("{line}V{ground:.1}H0Z");
     Some(html! {
         figure.chart {
             div.plane {

@@ -51,33 +51,33 @@ pub async fn show(State(query): State<Query>, uri: Uri) -> Result<Page, Failed> 
             (or_missing(&totals, conservation))
         }
         div.columns {
-            section.panel aria-labelledby="throughput-title" {
-                h2 #throughput-title { "Throughput" }
+            section.panel {
+                h2 { "Throughput" }
                 div #throughput data-live {
                     (or_missing(&rates, |rates| chart::throughput(rates, INTERVAL_SECONDS, INTERVALS)))
                 }
             }
-            section.panel aria-labelledby="verdicts-title" {
-                h2 #verdicts-title { "Verdicts" }
+            section.panel {
+                h2 { "Verdicts" }
                 div #verdicts data-live { (or_missing(&totals, verdicts)) }
             }
         }
         div.columns {
-            section.panel aria-labelledby="largest-title" {
-                h2 #largest-title { "Largest accounts" }
+            section.panel {
+                h2 { "Largest accounts" }
                 div #largest data-live { (or_missing(&largest, |all| accounts(all))) }
             }
-            section.panel aria-labelledby="latest-title" {
-                h2 #latest-title { "Latest transactions" }
+            section.panel {
+                h2 { "Latest transactions" }
                 div #latest data-live { (or_missing(&latest, |all| transactions(all))) }
             }
         }
-        section.panel aria-labelledby="partitions-title" {
-            h2 #partitions-title { "Partitions" }
+        section.panel {
+            h2 { "Partitions" }
             div #partitions data-live { (shown(&partitions, |all| partition_table(all))) }
         }
-        section.panel aria-labelledby="models-title" {
-            h2 #models-title { "Read models" }
+        section.panel {
+            h2 { "Read models" }
             div #models data-live { (shown(&models, |all| model_table(all))) }
         }
     };

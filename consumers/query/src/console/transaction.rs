@@ -61,8 +61,8 @@ fn body(id: Uuid, decisive: &Record, others: &[Record]) -> Markup {
                 (ledger_step(decisive))
             }
             @if !others.is_empty() {
-                section.panel aria-labelledby="others-title" {
-                    h2 #others-title { "Other records with this id" }
+                section.panel {
+                    h2 { "Other records with this id" }
                     p.quiet { "They were refused or parked and changed nothing above. Duplicates are only counted." }
                     (parts::scrolling("Other records with this id", &table(others)))
                 }

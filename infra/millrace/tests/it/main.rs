@@ -27,6 +27,7 @@ mod servers;
 
 mod berka;
 mod command_line;
+mod console;
 mod crashes;
 mod database_refused;
 mod ids;

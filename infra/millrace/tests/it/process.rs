@@ -126,9 +126,16 @@ impl Process {
     }
 
     /// Waits for its end.
-    pub async fn end(mut self) -> Ended {
-        let status: ExitStatus =
-            until("the process ends", async || self.child.try_wait().unwrap()).await;
+    pub async fn end(self) -> Ended {
+        self.end_within(PATIENCE).await
+    }
+
+    /// Like [`Self::end`], with another patience.
+    pub async fn end_within(mut self, patience: Duration) -> Ended {
+        let status: ExitStatus = until_within(patience, "the process ends", async || {
+            self.child.try_wait().unwrap()
+        })
+        .await;
         Ended {
             code: status.code(),
             out: std::fs::read_to_string(&self.out).unwrap(),
