@@ -37,6 +37,7 @@ mod gateway;
 mod ids;
 mod independent_client;
 mod malformed;
+mod openapi;
 mod outages;
 mod poison;
 mod policies;

@@ -78,6 +78,11 @@ impl Place {
             .unwrap();
     }
 
+    /// A directory of the test's own.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// The topic's name.
     pub fn topic(&self) -> &str {
         &self.name
