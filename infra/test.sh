@@ -5,8 +5,9 @@
 #   infra/test.sh
 #
 # Tests find the servers in MILLRACE_BROKERS and DATABASE_URL, a Python with Kafka and Avro clients in
-# MILLRACE_TEST_PYTHON and a browser in MILLRACE_CHROMIUM. Those that need servers of their own start them with infra/local/up.sh in a directory
-# below MILLRACE_TEST_DIR, which is cleaned up after them. The last line is "N passed, M failed".
+# MILLRACE_TEST_PYTHON, with Schemathesis beside it, and a browser in MILLRACE_CHROMIUM. Those that need servers of
+# their own start them with infra/local/up.sh in a directory below MILLRACE_TEST_DIR, which is cleaned up after them.
+# The last line is "N passed, M failed".
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
@@ -115,7 +116,7 @@ make_venv() {
     mkdir -p "$CACHE"
     exec 8>"$venv.lock"
     flock 8
-    if "$venv/bin/python" -c 'import confluent_kafka, fastavro' 2>/dev/null; then return; fi
+    if "$venv/bin/python" -c 'import confluent_kafka, fastavro, schemathesis' 2>/dev/null; then return; fi
     rm -rf "$venv"
     python3 -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r infra/test/requirements.txt

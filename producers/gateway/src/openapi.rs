@@ -6,8 +6,11 @@ use millrace_http::Problem;
 use millrace_rules::Currency;
 use serde::Serialize;
 use serde_json::{Value, json};
-use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
-use utoipa::{OpenApi as _, ToSchema};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{
+    AllOfBuilder, ArrayBuilder, Object, ObjectBuilder, Ref, Schema, Type,
+};
+use utoipa::{OpenApi as _, PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use crate::collector::ItemResult;
@@ -34,9 +37,33 @@ struct Document;
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum Submission {
-    /// At least one item; each is judged by itself.
-    Many(Vec<Transaction>),
+    Many(Items),
     One(Box<Transaction>),
+}
+
+/// Transactions with ids. NDJSON is described by the same schema: one element per line.
+#[derive(Serialize)]
+pub(crate) struct Items;
+
+impl PartialSchema for Items {
+    fn schema() -> RefOr<Schema> {
+        let with_id = ObjectBuilder::new().required("id");
+        let item = AllOfBuilder::new()
+            .item(Ref::from_schema_name(Transaction::name()))
+            .item(with_id);
+        let items = ArrayBuilder::new()
+            .items(item)
+            .min_items(Some(1))
+            .description(Some("Each is judged by itself."));
+        items.build().into()
+    }
+}
+
+impl ToSchema for Items {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((Transaction::name().into(), Transaction::schema()));
+        Transaction::schemas(schemas);
+    }
 }
 
 /// Move `amount` from `debit_account` to `credit_account`.
@@ -67,7 +94,10 @@ pub(crate) struct Transaction {
     #[schema(schema_with = currency)]
     currency: String,
     /// When it happened, RFC 3339 with an offset, within the years 1900 to 9998; microseconds count.
-    #[schema(format = DateTime)]
+    #[schema(
+        format = DateTime,
+        pattern = "^((19|[2-8][0-9]|9[0-8])[0-9]{2}|99[0-8][0-9]|999[0-8])-"
+    )]
     occurred_at: String,
     /// Free text without control characters.
     #[schema(
@@ -83,8 +113,7 @@ pub(crate) struct Transaction {
         pattern = "^[^\\u0000-\\u001F\\u007F-\\u009F]*$"
     )]
     source: String,
-    /// Free pairs without control characters, at most 4096 bytes in all.
-    #[schema(nullable = false)]
+    #[schema(schema_with = metadata)]
     metadata: Option<BTreeMap<String, String>>,
 }
 
@@ -113,6 +142,20 @@ pub(crate) struct SubmissionProblem {
     results: Option<Vec<ItemResult>>,
 }
 
+fn metadata() -> Object {
+    let text = || {
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        text.pattern(Some("^[^\\u0000-\\u001F\\u007F-\\u009F]*$"))
+    };
+    ObjectBuilder::new()
+        .description(Some(
+            "Free pairs without control characters, at most 4096 bytes in all.",
+        ))
+        .property_names(Some(text()))
+        .additional_properties(Some(Schema::from(text().build())))
+        .build()
+}
+
 fn currency() -> Object {
     let mut codes: Vec<_> = Currency::all().map(Currency::code).collect();
     codes.sort_unstable();
@@ -138,6 +181,6 @@ pub(crate) fn example() -> Value {
     })
 }
 
-pub(crate) fn example_lines() -> String {
-    format!("{}\n", example())
+pub(crate) fn example_lines() -> Value {
+    json!([example()])
 }

@@ -48,11 +48,12 @@ pub fn router(gateway: Gateway) -> Router {
                        object has none."
     )),
     request_body(
-        description = "At most 10,000 items; 1 MiB of JSON or per line, 64 MiB of NDJSON.",
+        description = "At most 10,000 items; 1 MiB of JSON or per line, 64 MiB of NDJSON. The schema of NDJSON is \
+                       that of its lines as an array.",
         content(
             (openapi::Submission = "application/json", example = json!(openapi::example())),
-            (String = "application/x-ndjson", example = json!(openapi::example_lines())),
-            (String = "application/ndjson", example = json!(openapi::example_lines())),
+            (openapi::Items = "application/x-ndjson", example = json!(openapi::example_lines())),
+            (openapi::Items = "application/ndjson", example = json!(openapi::example_lines())),
         )
     ),
     responses(

@@ -35,7 +35,7 @@ fn path(report: &Report) -> Json {
         parameter(
             "cursor",
             "`next` of the answer before",
-            &json!({"type": "string"}),
+            &json!({"type": "string", "pattern": "^([0-9a-fA-F]{2})+$"}),
         ),
         parameter(
             "format",

@@ -43,16 +43,24 @@ pub struct Params(BTreeMap<String, String>);
 impl Params {
     /// A parameter that comes twice is an error.
     pub fn of(uri: &Uri) -> Result<Self, Problem> {
+        let invalid = || {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "invalid_query",
+                "the query is not percent-encoded UTF-8",
+            )
+        };
         let pairs: axum::extract::Query<Vec<(String, String)>> =
-            axum::extract::Query::try_from_uri(uri).map_err(|_| {
-                Problem::new(
-                    StatusCode::BAD_REQUEST,
-                    "invalid_query",
-                    "the query is not percent-encoded UTF-8",
-                )
-            })?;
+            axum::extract::Query::try_from_uri(uri).map_err(|_| invalid())?;
         let mut all = BTreeMap::new();
         for (name, value) in pairs.0 {
+            // What decodes the query puts this where bytes are not UTF-8, without an error.
+            if [&name, &value]
+                .iter()
+                .any(|text| text.contains(char::REPLACEMENT_CHARACTER))
+            {
+                return Err(invalid());
+            }
             if all.contains_key(&name) {
                 return Err(wrong(
                     "repeated_parameter",
@@ -143,6 +151,9 @@ mod tests {
             params("a=1").unwrap().end().unwrap_err().code(),
             "unknown_parameter"
         );
+        for bad in ["a=%ff", "%C3=1", "a=%ED%A0%80"] {
+            assert_eq!(params(bad).err().unwrap().code(), "invalid_query");
+        }
         for bad in ["0", "11", "-1", "+5", "1.0", "", "x", "99999999999"] {
             let mut bad = params(&format!("limit={bad}")).unwrap();
             assert_eq!(bad.limit(10).unwrap_err().code(), "invalid_parameter");

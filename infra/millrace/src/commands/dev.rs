@@ -289,14 +289,17 @@ fn start_group(
     Ok(Group::start(&options, board)?)
 }
 
-/// The usual port, or else a free one.
+/// The usual port, or else a free one, which is said.
 async fn bind(port: u16) -> anyhow::Result<TcpListener> {
-    match TcpListener::bind(("127.0.0.1", port)).await {
-        Ok(listener) => Ok(listener),
-        Err(_) => TcpListener::bind(("127.0.0.1", 0))
-            .await
-            .context("binding a free port of 127.0.0.1"),
+    if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)).await {
+        return Ok(listener);
     }
+    let listener = TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .context("binding a free port of 127.0.0.1")?;
+    let free = listener.local_addr()?.port();
+    print(&format!("  port {port} is taken: {free} stands in for it"));
+    Ok(listener)
 }
 
 fn readiness(board: &Arc<Board>, gateway: &Gateway) -> admin::Readiness {

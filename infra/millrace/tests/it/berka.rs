@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use sqlx::PgConnection;
 
 use crate::oracle::figures;
 use crate::place::Place;
@@ -11,7 +12,7 @@ use crate::process::Ended;
 use crate::servers::{python, repository};
 
 /// Good rows of the file.
-const ROWS: i64 = 49_102;
+pub const ROWS: i64 = 49_102;
 
 /// What `infra/test/berka_oracle.py` prints.
 #[derive(Debug, Deserialize)]
@@ -56,27 +57,40 @@ fn oracle(arguments: &[&str]) -> Oracle {
     serde_json::from_slice(&ended.stdout).unwrap()
 }
 
-/// The import ends with 2: every good row is acknowledged, one is refused.
-async fn import(place: &Place) -> Ended {
+/// What imports the file. It ends with 2: every good row is acknowledged, one is refused.
+pub fn import_arguments() -> [String; 4] {
     let map = repository().join("producers/importer/maps/berka.toml");
-    let file = file();
-    let arguments = [
-        "import",
-        file.to_str().unwrap(),
-        "--map",
-        map.to_str().unwrap(),
-    ];
+    let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+    ["import".into(), text(file()), "--map".into(), text(map)]
+}
+
+async fn import(place: &Place) -> Ended {
+    let arguments = import_arguments();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     place.run(&arguments).await.expect(2)
 }
 
-/// Every account of the bank as the database shows it.
-async fn accounts(place: &Place) -> BTreeMap<String, Account> {
-    let query = "select account, credits::bigint, debits::bigint, transactions::bigint
-                 from reports.balances where account not like 'external:%' and currency = 'CZK'";
-    let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as(query)
-        .fetch_all(&mut place.connect().await)
+/// The bank's figures in the database are those of the independent computation.
+pub async fn assert_sums(database: &mut PgConnection) {
+    let oracle = oracle(&[]);
+    assert_eq!(oracle.rows, ROWS);
+    let posted = "select count(*) from reports.transactions where currency = 'CZK'";
+    let posted: i64 = sqlx::query_scalar(posted)
+        .fetch_one(&mut *database)
         .await
         .unwrap();
+    assert_eq!(posted, ROWS);
+    assert_eq!(oracle.accounts.len(), 1_229);
+    assert_eq!(accounts(database).await, oracle.accounts);
+    assert_eq!(daily(database).await, oracle.daily);
+}
+
+/// Every account of the bank as the database shows it.
+async fn accounts(database: &mut PgConnection) -> BTreeMap<String, Account> {
+    let query = "select account, credits::bigint, debits::bigint, transactions::bigint
+                 from reports.balances where account not like 'external:%' and currency = 'CZK'";
+    let rows: Vec<(String, i64, i64, i64)> =
+        sqlx::query_as(query).fetch_all(database).await.unwrap();
     let without_prefix = |account: String| account.strip_prefix("berka:").unwrap().to_owned();
     rows.into_iter()
         .map(|(account, credits, withdrawals, count)| {
@@ -102,12 +116,7 @@ async fn the_banks_file_is_posted_exactly_once() {
     assert!(ended.out.contains(&broken), "no {broken:?} in {ended:?}");
     place.drained().await;
 
-    assert_eq!(oracle.rows, ROWS);
-    let posted = "select count(*) from reports.transactions";
-    assert_eq!(place.number(posted).await, ROWS);
-    assert_eq!(oracle.accounts.len(), 1_229);
-    assert_eq!(accounts(&place).await, oracle.accounts);
-    assert_eq!(daily(&place).await, oracle.daily);
+    assert_sums(&mut place.connect().await).await;
     place.folded().await;
     place.verify().await;
     let before = figures(&place).await;
@@ -126,13 +135,10 @@ async fn the_banks_file_is_posted_exactly_once() {
 }
 
 /// The daily totals as the database shows them.
-async fn daily(place: &Place) -> BTreeMap<String, Daily> {
+async fn daily(database: &mut PgConnection) -> BTreeMap<String, Daily> {
     let query = "select day::text || ' ' || kind, transactions::bigint, amount::bigint from reports.daily_totals
                  where currency = 'CZK'";
-    let rows: Vec<(String, i64, i64)> = sqlx::query_as(query)
-        .fetch_all(&mut place.connect().await)
-        .await
-        .unwrap();
+    let rows: Vec<(String, i64, i64)> = sqlx::query_as(query).fetch_all(database).await.unwrap();
     rows.into_iter()
         .map(|(day, count, amount)| (day, Daily { count, amount }))
         .collect()
@@ -174,7 +180,7 @@ async fn with_a_limit_of_zero_exactly_the_uncovered_withdrawals_are_refused() {
         .accounts
         .into_iter()
         .filter(|(_, account)| account.count > 0);
-    assert_eq!(accounts(&place).await, posted.collect());
+    assert_eq!(accounts(&mut place.connect().await).await, posted.collect());
     let least =
         "select min(balance)::bigint from reports.balances where account not like 'external:%'";
     assert!(place.number(least).await >= 0);

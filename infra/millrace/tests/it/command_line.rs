@@ -2,6 +2,7 @@
 
 use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
 
+use crate::http::Service;
 use crate::place::{Place, millrace};
 use crate::process::{Ended, until};
 use crate::records::{publish, transfer};
@@ -19,6 +20,9 @@ async fn every_command_explains_itself() {
     let place = Place::bare(Addresses::shared(), "help", 1).await;
     for command in [
         "",
+        "dev",
+        "gateway",
+        "query",
         "migrate",
         "topics",
         "topics create",
@@ -66,6 +70,20 @@ const WRONG: &str = r#"
     ledger                                          | MILLRACE_ADMIN_LISTEN=localhost     | MILLRACE_ADMIN_LISTEN
     ledger --admin-listen 0.0.0.0:0                 |                                     | --admin-listen --insecure-bind
     ledger                                          | MILLRACE_ADMIN_LISTEN=[::]:0        | MILLRACE_ADMIN_LISTEN --insecure-bind
+    gateway --listen 8080                           |                                     | --listen 8080
+    gateway                                         | MILLRACE_LISTEN=localhost:8080      | MILLRACE_LISTEN localhost
+    gateway --listen 0.0.0.0:0                      |                                     | --listen --insecure-bind
+    gateway                                         | MILLRACE_ADMIN_LISTEN=[::]:0        | MILLRACE_ADMIN_LISTEN --insecure-bind
+    gateway --brokers nowhere                       |                                     | --brokers nowhere
+    gateway                                         | MILLRACE_KAFKA_ACKS=1               | acks
+    gateway                                         | MILLRACE_KAFKA_NO_SUCH_THING=1      | no.such.thing
+    query --listen 127.0.0.1                        |                                     | --listen 127.0.0.1
+    query                                           | MILLRACE_LISTEN=[::]:0              | MILLRACE_LISTEN --insecure-bind
+    query                                           | DATABASE_URL=host                   | DATABASE_URL
+    query --connections 0                           |                                     | --connections
+    dev --rate 5001                                 |                                     | --rate 5001
+    dev --partitions 0                              |                                     | --partitions
+    dev                                             | MILLRACE_DEV_RATE=fast              | MILLRACE_DEV_RATE fast
     project --admin-listen 0.0.0.0:0                |                                     | --admin-listen --insecure-bind
     project --workers 0                             |                                     | --workers
     ledger --log millrace=loud                      |                                     | --log
@@ -126,6 +144,7 @@ async fn a_missing_database_url_is_named() {
     for arguments in [
         &["ledger"][..],
         &["migrate"],
+        &["query"],
         &["verify"],
         &["accounts", "show"],
     ] {
@@ -397,4 +416,42 @@ async fn a_taken_admin_port_ends_the_process_and_names_it() {
     command.env("MILLRACE_ADMIN_LISTEN", &address);
     let ended = place.start_command(command, "ledger").end().await;
     ended.expect(1).names(&[&address]);
+}
+
+#[tokio::test]
+async fn a_taken_port_of_an_http_service_is_named_with_its_flag() {
+    let place = Place::new("taken-http", 1).await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for service in ["gateway", "query"] {
+        let mut by_flag = place.service_command(service);
+        by_flag.args(["--listen", &address]);
+        let mut by_environment = place.service_command(service);
+        by_environment.env("MILLRACE_LISTEN", &address);
+        let mut admin = place.service_command(service);
+        admin.args(["--admin-listen", &address]);
+        for (command, flag) in [
+            (by_flag, "--listen"),
+            (by_environment, "--listen"),
+            (admin, "--admin-listen"),
+        ] {
+            let ended = place.start_command(command, service).end().await.expect(1);
+            ended.names(&[&address, flag]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn http_services_say_where_they_listen_and_flags_come_before_the_environment() {
+    let place = Place::new("listen", 1).await;
+    for service in ["gateway", "query"] {
+        let mut command = place.service_command(service);
+        command
+            .env("MILLRACE_LISTEN", "192.0.2.1:1")
+            .args(["--listen", "[::1]:0"]);
+        let service = Service::of(place.replica(command).await, service).await;
+        assert!(service.http.address.is_ipv6(), "{}", service.http.address);
+        service.http.get("/openapi.json").await.expect(200);
+        service.replica.stop().await.expect(0);
+    }
 }

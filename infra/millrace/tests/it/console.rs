@@ -9,7 +9,6 @@ use millrace_schemas::wire::Metadata;
 use uuid::Uuid;
 
 use crate::place::Place;
-use crate::process::{Replica, until};
 use crate::records::{publish, publish_raw, transfer};
 use crate::servers::repository;
 
@@ -24,8 +23,8 @@ async fn every_page_is_right_in_a_browser() {
     let place = Place::new("console", 3).await;
     let _ledger = place.ledger(1).await;
     let _project = place.replica(place.project_command()).await;
-    let (_gateway, gateway) = serve(&place, "gateway").await;
-    let (_query, query) = serve(&place, "query").await;
+    let gateway = place.service("gateway").await;
+    let query = place.service("query").await;
     let (posted, refused) = fill(&place).await;
     place.drained().await;
     place.folded().await;
@@ -34,30 +33,16 @@ async fn every_page_is_right_in_a_browser() {
     command
         .args(["--test", "--test-reporter=spec"])
         .arg(repository().join("infra/test/browser/console.test.mjs"))
-        .env("MILLRACE_CONSOLE", query)
-        .env("MILLRACE_GATEWAY", gateway)
+        .env("MILLRACE_CONSOLE", format!("http://{}", query.http.address))
+        .env(
+            "MILLRACE_GATEWAY",
+            format!("http://{}", gateway.http.address),
+        )
         .env("MILLRACE_POSTED", posted.to_string())
         .env("MILLRACE_REFUSED", refused.to_string());
     let browser = place.start_command(command, "browser");
     let ended = browser.end_within(PATIENCE).await;
     assert_eq!(ended.code, Some(0), "{}\n{}", ended.out, ended.err);
-}
-
-/// A service on a free port, and its URL.
-async fn serve(place: &Place, service: &str) -> (Replica, String) {
-    let mut command = place.command(&[service]);
-    command
-        .env("MILLRACE_LISTEN", "127.0.0.1:0")
-        .env("MILLRACE_ADMIN_LISTEN", "127.0.0.1:0");
-    let replica = place.replica(command).await;
-    let url = until("the service says where it is", async || {
-        let log = replica.log();
-        let (_, rest) = log.split_once(&format!("{service}: http://"))?;
-        let (address, _) = rest.split_once('/')?;
-        Some(format!("http://{address}"))
-    })
-    .await;
-    (replica, url)
 }
 
 /// Something on every page; the ids of a posted transaction and of one with a refused record beside it.

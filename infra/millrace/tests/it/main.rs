@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`place`] | a topic, a group and a database for one test |
 //! | [`process`] | `millrace` as a process: tools that end, replicas that serve |
+//! | [`http`] | the HTTP services as their clients see them |
 //! | [`servers`] | where the servers are; servers that a test may take down |
 //! | [`records`] | transactions and raw records to publish |
 //! | [`log`] | the topic, read without Millrace's consumer |
@@ -18,6 +19,7 @@
     reason = "what a test cannot set up fails the test"
 )]
 
+mod http;
 mod log;
 mod oracle;
 mod place;
@@ -27,11 +29,16 @@ mod servers;
 
 mod berka;
 mod command_line;
+mod connections;
 mod console;
 mod crashes;
 mod database_refused;
+mod dev;
+mod gateway;
 mod ids;
 mod independent_client;
+mod malformed;
+mod openapi;
 mod outages;
 mod poison;
 mod policies;

@@ -1,5 +1,6 @@
 //! A topic, a group and a database for one test.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::http::Service;
 use crate::log;
 use crate::process::{Ended, Process, Replica, until};
 use crate::servers::Addresses;
@@ -74,6 +76,11 @@ impl Place {
             .execute(&mut connection)
             .await
             .unwrap();
+    }
+
+    /// A directory of the test's own.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// The topic's name.
@@ -180,6 +187,23 @@ impl Place {
         command
     }
 
+    /// `millrace gateway` or `query` with this place in its environment, on free ports.
+    pub fn service_command(&self, name: &str) -> Command {
+        let mut command = self.command(&[name]);
+        command
+            .env("MILLRACE_LISTEN", "127.0.0.1:0")
+            .env("MILLRACE_ADMIN_LISTEN", "127.0.0.1:0");
+        command
+    }
+
+    /// Starts a replica of the gateway or of the query API and waits until it is ready.
+    pub async fn service(&self, name: &str) -> Service {
+        let replica = self.replica(self.service_command(name)).await;
+        let service = Service::of(replica, name).await;
+        service.replica.becomes_ready().await;
+        service
+    }
+
     /// Waits until every read model holds everything that is stored.
     pub async fn folded(&self) {
         until("the read models are up to date", async || {
@@ -252,7 +276,12 @@ impl Place {
 
 /// `millrace` without anything of the caller's environment.
 pub fn millrace() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
+    program(env!("CARGO_BIN_EXE_millrace").as_ref())
+}
+
+/// The same of a program elsewhere.
+pub fn program(path: &Path) -> Command {
+    let mut command = Command::new(path);
     for (name, _) in std::env::vars_os() {
         let is_ours = name.to_string_lossy().starts_with("MILLRACE_");
         if is_ours || name == "DATABASE_URL" {

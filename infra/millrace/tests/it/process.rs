@@ -105,6 +105,11 @@ impl Process {
         std::fs::read_to_string(&self.err).unwrap()
     }
 
+    /// What it has printed.
+    pub fn out(&self) -> String {
+        std::fs::read_to_string(&self.out).unwrap()
+    }
+
     /// Whether it has not ended.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
@@ -138,7 +143,7 @@ impl Process {
         .await;
         Ended {
             code: status.code(),
-            out: std::fs::read_to_string(&self.out).unwrap(),
+            out: self.out(),
             err: self.log(),
         }
     }
@@ -190,6 +195,11 @@ impl Replica {
     /// The process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// What it has logged.

@@ -3,6 +3,7 @@
 use millrace_publisher::{Publisher, RawRecord, Receipt};
 use millrace_schemas::wire::Wire;
 use millrace_schemas::{Key, Transaction, partition_of};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// 2026-01-02T03:04:05Z.
@@ -29,6 +30,26 @@ pub fn transfer(number: u128, debit: &str, credit: &str, amount: i64) -> Transac
         misread: None,
     })
     .unwrap()
+}
+
+/// The same as the gateway takes it.
+pub fn json(transaction: &Transaction<'_>) -> Value {
+    json!({
+        "id": transaction.id.to_string(),
+        "kind": transaction.kind,
+        "debit_account": transaction.debit_account.as_str(),
+        "credit_account": transaction.credit_account.as_str(),
+        "amount": transaction.amount.minor_units(),
+        "currency": transaction.currency.code(),
+        "occurred_at": "2026-01-02T03:04:05Z",
+        "source": transaction.source,
+    })
+}
+
+/// One object per line.
+pub fn lines(items: &[Value]) -> String {
+    let texts: Vec<_> = items.iter().map(Value::to_string).collect();
+    texts.join("\n") + "\n"
 }
 
 /// The same as Avro in single-object encoding.

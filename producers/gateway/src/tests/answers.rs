@@ -297,13 +297,8 @@ async fn the_document_describes_what_is_served() {
         .post(JSON, content[JSON]["example"].to_string())
         .await
         .accepted();
-    fixture
-        .post(
-            NDJSON,
-            content[NDJSON]["example"].as_str().unwrap().to_owned(),
-        )
-        .await
-        .accepted();
+    let items = content[NDJSON]["example"].as_array().unwrap();
+    fixture.post(NDJSON, lines(items)).await.accepted();
     for status in [
         "202", "207", "400", "405", "408", "413", "415", "422", "429", "500", "503",
     ] {
