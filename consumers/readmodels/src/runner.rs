@@ -152,6 +152,11 @@ impl Worker {
         )
         .execute(&mut connection)
         .await?;
+        // A fold is planned once for the life of the connection: a scan of a ledger that was empty then
+        // would stay one. It is too short to be worth compiling.
+        sqlx::raw_sql("set enable_seqscan = off; set jit = off")
+            .execute(&mut connection)
+            .await?;
         let is_there: bool =
             sqlx::query_scalar("select to_regclass('millrace.read_models') is not null")
                 .fetch_one(&mut connection)

@@ -203,6 +203,10 @@ impl Store for Postgres {
 }
 
 /// Opens a connection as the writer, if the login may become that role.
+///
+/// A lane reads by key alone, and its statements are planned once for the life of the connection. A
+/// plan made while a table was empty would be a scan of all of it, and stay that until autovacuum looks
+/// at the table a minute later; so scans and the joins that are made of them are switched off.
 async fn open(options: &PgConnectOptions, owner: &str) -> Result<PgConnection, Error> {
     let options = options
         .clone()
@@ -219,7 +223,10 @@ async fn open(options: &PgConnectOptions, owner: &str) -> Result<PgConnection, E
          set tcp_keepalives_idle = 10;
          set tcp_keepalives_interval = 5;
          set tcp_keepalives_count = 3;
-         set jit = off"
+         set jit = off;
+         set enable_seqscan = off;
+         set enable_hashjoin = off;
+         set enable_mergejoin = off"
     )))
     .execute(&mut connection)
     .await?;

@@ -168,8 +168,7 @@ impl Services {
             )
             .await?,
         };
-        let positions = database.connect().await?;
-        tasks.spawn(broker.tell_positions(TOPIC, positions, stop.clone())?);
+        tasks.spawn(broker.tell_positions(TOPIC, database.clone(), stop.clone())?);
         let (status, _) = watch::channel(Status::default());
         let folds = FoldOptions {
             database,

@@ -11,7 +11,8 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaResult;
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use sqlx::PgConnection;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, PgConnection};
 use tokio_util::sync::CancellationToken;
 
 /// How often the positions are told.
@@ -48,11 +49,11 @@ impl Broker {
     }
 
     /// Tells publishers each moment how far the ledger is, so that they are held back before the broker
-    /// would have to drop anything. Ends when the database cannot be read: then nobody publishes.
+    /// would have to drop anything. While the database cannot be read nobody is let on.
     pub fn tell_positions(
         &self,
         topic: &'static str,
-        mut database: PgConnection,
+        database: PgConnectOptions,
         stop: CancellationToken,
     ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
         let committer: BaseConsumer = ClientConfig::new()
@@ -62,17 +63,17 @@ impl Broker {
         let committer = Arc::new(committer);
         Ok(async move {
             let mut told = Vec::new();
+            let mut connection = None;
             let mut turn = tokio::time::interval(TELL_INTERVAL);
             while stop.run_until_cancelled(turn.tick()).await.is_some() {
-                let query = "select partition, position from reports.positions order by partition";
-                let positions: Vec<(i32, i64)> =
-                    match sqlx::query_as(query).fetch_all(&mut database).await {
-                        Ok(positions) => positions,
-                        Err(error) => {
-                            tracing::warn!(%error, "the positions cannot be read");
-                            return;
-                        }
-                    };
+                let positions = match read_positions(&database, &mut connection).await {
+                    Ok(positions) => positions,
+                    Err(error) => {
+                        tracing::debug!(%error, "the positions cannot be read");
+                        connection = None;
+                        continue;
+                    }
+                };
                 if positions == told {
                     continue;
                 }
@@ -90,6 +91,19 @@ impl Broker {
     pub fn addresses(&self) -> &str {
         &self.addresses
     }
+}
+
+/// Through the connection that is there, or else a new one.
+async fn read_positions(
+    database: &PgConnectOptions,
+    connection: &mut Option<PgConnection>,
+) -> sqlx::Result<Vec<(i32, i64)>> {
+    let connection = match connection {
+        Some(connection) => connection,
+        None => connection.insert(database.connect().await?),
+    };
+    let query = "select partition, position from reports.positions order by partition";
+    sqlx::query_as(query).fetch_all(connection).await
 }
 
 fn commit(committer: &BaseConsumer, topic: &str, positions: &[(i32, i64)]) -> KafkaResult<()> {
