@@ -4,17 +4,19 @@
 //! or 100,000 that send nothing, would hold memory for ever.
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{Method, Uri};
+use axum::http::{Method, Uri, header};
 use axum::response::{IntoResponse as _, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -23,6 +25,7 @@ use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::Problem;
+use crate::rest::Rest;
 
 /// The most bytes of a request's line and headers; also a connection's read buffer.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -60,7 +63,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     while let Some((stream, slot)) = accept(&listener, &slots, &stop).await {
-        let service = TowerToHyperService::new(router.clone().map_request(with_axum_body));
+        let router = router.clone();
+        let service = service_fn(move |request| answer(router.clone(), request));
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
@@ -123,8 +127,17 @@ async fn accept(
     .await
 }
 
-fn with_axum_body(request: hyper::Request<hyper::body::Incoming>) -> Request {
-    request.map(Body::new)
+async fn answer(router: Router, request: hyper::Request<Incoming>) -> Result<Response, Infallible> {
+    let (head, body) = request.into_parts();
+    let expects = head.headers.contains_key(header::EXPECT);
+    let body = Rest::of(Body::new(body));
+    let request = Request::from_parts(head, Body::new(body.clone()));
+    let answer = router.oneshot(request).await;
+    // A client that still waits for `100 Continue` sends nothing after another answer.
+    if body.is_begun() || !expects {
+        body.drain().await;
+    }
+    answer
 }
 
 #[expect(

@@ -223,3 +223,34 @@ async fn a_client_that_goes_away_in_the_middle_leaves_whole_lines_only() {
     place.verify().await;
     ledger.stop().await.expect(0);
 }
+
+/// Sends all of its body before it reads, as many clients do.
+async fn answer_after_sending(http: &Http, content_type: &str, body: &str) -> (u16, String) {
+    let mut stream = http.connect().await;
+    let head = format!(
+        "POST {TRANSACTIONS} HTTP/1.1\r\nhost: it\r\ncontent-type: {content_type}\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    only_answer(stream).await
+}
+
+#[tokio::test]
+async fn who_is_refused_early_still_gets_the_answer() {
+    let place = Place::new("refused", 1).await;
+    let gateway = place.service("gateway").await;
+    let large = " ".repeat(3_000_000);
+    let many = "{}\n".repeat(1_000_000);
+    for _ in 0..20 {
+        for (content_type, body, code) in [
+            (JSON, &large, "body_too_large"),
+            (NDJSON, &many, "too_many_items"),
+            ("text/plain", &large, "unsupported_media_type"),
+        ] {
+            let (_, answer) = answer_after_sending(&gateway.http, content_type, body).await;
+            assert!(answer.contains(code), "{code}: {answer}");
+        }
+    }
+}

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::berka;
 use crate::http::{Http, JSON, TRANSACTIONS};
@@ -20,14 +21,19 @@ const END: Duration = Duration::from_secs(5);
 /// Where gateway, query API, admin port and Postgres are when nobody else is there.
 const USUAL_PORTS: [u16; 4] = [8080, 8081, 9464, 5432];
 
+/// Every dev mode wants the usual ports: one at a time, so that a test knows who has them.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
 /// A program outside of the build directory, so that it keeps its files in a cache of its own.
-struct Installed {
+pub struct Installed {
     dir: TempDir,
     program: PathBuf,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Installed {
-    fn new() -> Self {
+    pub async fn new() -> Self {
+        let alone = ALONE.lock().await;
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("millrace");
         let built = env!("CARGO_BIN_EXE_millrace");
@@ -35,7 +41,11 @@ impl Installed {
         std::fs::hard_link(built, &program)
             .or_else(|_| std::fs::copy(built, &program).map(drop))
             .unwrap();
-        Self { dir, program }
+        Self {
+            dir,
+            program,
+            _alone: alone,
+        }
     }
 
     fn cache(&self) -> PathBuf {
@@ -43,7 +53,7 @@ impl Installed {
     }
 
     /// Starts it and waits until it has introduced itself.
-    async fn start(&self, name: &str, arguments: &[&str]) -> Dev {
+    pub async fn start(&self, name: &str, arguments: &[&str]) -> Dev {
         let mut command = program(&self.program);
         command.args(arguments).env("XDG_CACHE_HOME", self.cache());
         let mut process = Process::start(command, self.dir.path(), name);
@@ -83,7 +93,7 @@ impl Installed {
 }
 
 /// A running `millrace dev`.
-struct Dev {
+pub struct Dev {
     process: Process,
     /// What it printed at the start.
     text: String,
@@ -101,7 +111,7 @@ impl Dev {
     }
 
     /// The address in the line that holds this.
-    fn http(&self, path: &str) -> Http {
+    pub fn http(&self, path: &str) -> Http {
         let line = self.lines(path)[0];
         let (_, rest) = line.split_once("http://").unwrap();
         Http::at(rest[..rest.find('/').unwrap()].parse().unwrap())
@@ -121,7 +131,7 @@ impl Dev {
     }
 
     /// Ctrl-C. Nothing may be left.
-    async fn interrupt(self, installed: &Installed) -> Ended {
+    pub async fn interrupt(self, installed: &Installed) -> Ended {
         let asked = Instant::now();
         self.process.signal("INT");
         let ended = self.process.end().await.expect(0);
@@ -200,7 +210,7 @@ fn curl(line: &str) -> (u16, String) {
 async fn what_dev_prints_works_and_nothing_is_left_of_it() {
     // Where this fails somebody else has the port, which is as well.
     let taken = USUAL_PORTS.map(|port| TcpListener::bind(("127.0.0.1", port)));
-    let installed = Installed::new();
+    let installed = Installed::new().await;
     let dev = installed.start("dev", &[]).await;
     for port in USUAL_PORTS {
         assert!(
@@ -292,7 +302,7 @@ async fn import(dev: &Dev, installed: &Installed) {
 
 #[tokio::test]
 async fn what_a_killed_dev_left_is_removed_by_the_next() {
-    let installed = Installed::new();
+    let installed = Installed::new().await;
     let mut killed = installed.start("killed", &["dev", "--rate", "0"]).await;
     let http = killed.http(TRANSACTIONS);
     let body = json(&transfer(1, "a", "b", 1)).to_string();

@@ -42,5 +42,6 @@ mod openapi;
 mod outages;
 mod poison;
 mod policies;
+mod readme;
 mod stops;
 mod tampering;

@@ -30,18 +30,25 @@ pub async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
 pub async fn until_within<T>(
     patience: Duration,
     what: &str,
-    mut look: impl AsyncFnMut() -> Option<T>,
+    look: impl AsyncFnMut() -> Option<T>,
 ) -> T {
+    let found = look_for(patience, look).await;
+    found.unwrap_or_else(|| panic!("waited {} s in vain: {what}", patience.as_secs()))
+}
+
+/// Looks until there is something; none when there is nothing for too long.
+pub async fn look_for<T>(
+    patience: Duration,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> Option<T> {
     let give_up = Instant::now() + patience;
     loop {
         if let Some(found) = look().await {
-            return found;
+            return Some(found);
         }
-        assert!(
-            Instant::now() < give_up,
-            "waited {} s in vain: {what}",
-            patience.as_secs()
-        );
+        if Instant::now() >= give_up {
+            return None;
+        }
         tokio::time::sleep(GLANCE).await;
     }
 }
