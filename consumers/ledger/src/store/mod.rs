@@ -7,6 +7,7 @@
 //! | [`postgres`] | Postgres behind the trait; `read` and `write` hold its statements |
 //! | [`copy`] | rows as binary COPY |
 //! | [`policies`] | setting and showing what accounts may do |
+//! | [`socket`] | small messages at once |
 //! | [`schema`] | migrations and what the code knows better than SQL |
 
 pub mod copy;
@@ -16,6 +17,7 @@ pub mod policies;
 pub mod postgres;
 mod read;
 pub mod schema;
+mod socket;
 mod write;
 
 use millrace_rules::{Currency, Limit, Status};

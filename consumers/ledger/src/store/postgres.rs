@@ -15,7 +15,7 @@ use crate::pipeline::plan::Outcome;
 use crate::store::copy::{COPY_LEDGER, COPY_PARKED, COPY_REFUSED, Rows};
 use crate::store::error::{During, Error};
 use crate::store::{
-    Attached, LockWait, PartitionStatus, Policies, Position, Store, read, schema, write,
+    Attached, LockWait, PartitionStatus, Policies, Position, Store, read, schema, socket, write,
 };
 
 /// No statement of a batch takes this long on a working database; beyond, the connection is given up.
@@ -212,6 +212,7 @@ async fn open(options: &PgConnectOptions, owner: &str) -> Result<PgConnection, E
         .clone()
         .application_name(&format!("millrace ledger {owner}"));
     let mut connection = PgConnection::connect_with(&options).await?;
+    socket::send_at_once(options.get_port());
     schema::check(&mut connection)
         .await
         .map_err(|e| Error::Unavailable(e.to_string()))?;
