@@ -40,6 +40,7 @@ mod independent_client;
 mod malformed;
 mod openapi;
 mod outages;
+mod plans;
 mod poison;
 mod policies;
 mod readme;
