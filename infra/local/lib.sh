@@ -45,9 +45,15 @@ apt_install() {
     if [ "$UID" != 0 ] || ! command -v apt-get >/dev/null; then
         die "missing on this machine: $* (names of the Debian/Ubuntu packages; install them and try again)"
     fi
-    warn "installing $*"
+    warn "installing $* (this can take some minutes)"
+    local log
+    log=$(mktemp)
     { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends --no-upgrade "$@"; } \
-        </dev/null >&2 || die "apt-get could not install: $*"
+        </dev/null >"$log" 2>&1 || {
+        tail -n 20 "$log" >&2
+        die "apt-get could not install: $* (all it said: $log)"
+    }
+    rm -f "$log"
 }
 
 java_bin() { if [ -n "${JAVA_HOME:-}" ]; then say "$JAVA_HOME/bin/java"; else say java; fi; }
