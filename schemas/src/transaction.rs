@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
 use millrace_rules::account::ACCOUNT_PATTERN;
 use millrace_rules::{AccountId, Amount, Currency, Reason, Transfer};
 use sha2::{Digest as _, Sha256};
@@ -214,11 +215,11 @@ fn check(wire: &Wire<'_>) -> Result<Checked, Invalid> {
     })?;
     if !(OCCURRED_AT_MIN..=OCCURRED_AT_MAX).contains(&wire.occurred_at) {
         let misread = wire.misread.as_ref().and_then(|m| m.occurred_at.clone());
-        let found = misread.unwrap_or_else(|| wire.occurred_at.to_string());
+        let found = misread.unwrap_or_else(|| shown_time(wire.occurred_at));
         return Err(invalid(
             Reason::InvalidOccurredAt,
             &found,
-            "a time within the years 1900 to 9998",
+            "a time, RFC 3339 with its zone such as 2026-01-31T12:00:00Z, within the years 1900 to 9998",
         ));
     }
     check_text(
@@ -234,6 +235,11 @@ fn check(wire: &Wire<'_>) -> Result<Checked, Invalid> {
         amount,
         currency,
     })
+}
+
+/// As it may have been sent; times that no calendar has stay microseconds.
+fn shown_time(micros: i64) -> String {
+    Timestamp::from_microsecond(micros).map_or_else(|_| micros.to_string(), |time| time.to_string())
 }
 
 fn check_account(reason: Reason, id: &str) -> Result<(), Invalid> {

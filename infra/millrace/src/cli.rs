@@ -113,9 +113,9 @@ pub enum Command {
     Ledger(ledger::Flags),
     /// Run the background workers that bring read models up to date.
     Project(project::Flags),
-    /// Serve the query API.
+    /// Serve the query API and the console.
     Query(query::Flags),
-    /// Publish a file of transactions: CSV with a mapping, or NDJSON.
+    /// Publish a file of transactions: CSV with a mapping, NDJSON or Avro.
     Import(import::Flags),
     /// Publish synthetic transactions.
     Generate(generate::Flags),

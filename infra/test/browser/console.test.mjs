@@ -7,6 +7,7 @@
 //   MILLRACE_SCREENSHOTS  a directory for a picture of every page, not made unless given
 
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { createRequire } from "node:module";
@@ -69,7 +70,7 @@ async function post(transaction) {
   const answer = await fetch(`${gateway}/v1/transactions`, {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ id: crypto.randomUUID(), kind: "card", currency: "EUR", source: "browser", ...transaction }),
+    body: JSON.stringify({ id: randomUUID(), kind: "card", currency: "EUR", source: "browser", ...transaction }),
   });
   assert.equal(answer.status, 202, await answer.clone().text());
   return answer.json();
@@ -192,7 +193,7 @@ test("a balance moves while one looks, and stops when paused", async () => {
 
 test("a transaction that is not there yet comes by itself", async () => {
   const { context, page, wrong } = await open();
-  const id = crypto.randomUUID();
+  const id = randomUUID();
   await page.goto(`${console_}/transactions/${id}`);
   assert.match(await page.locator("h1").textContent(), /Not applied/);
   await post({ id, debit_account: ACCOUNT, credit_account: "browser:cafe", amount: 1, occurred_at: "2026-01-31T12:00:00Z" });
@@ -222,9 +223,12 @@ test("when the service goes away the page says so and keeps what it knew", async
   const balance = await page.locator("#balances .value").first().textContent();
   await context.setOffline(true);
   await page.locator('#live[data-state="away"]').waitFor();
+  assert.match(await page.getByRole("alert").textContent(), /what was known at/);
+  assert.deepEqual(await axeFindings(page), []);
   assert.equal(await page.locator("#balances .value").first().textContent(), balance);
   await context.setOffline(false);
   await page.locator('#live[data-state="live"]').waitFor();
+  assert.equal(await page.locator("#away").isVisible(), false);
   await context.close();
 });
 

@@ -185,7 +185,9 @@ pub(crate) fn key_not_allowed() -> Problem {
 }
 
 pub(crate) fn body_too_large(bytes_max: usize) -> Problem {
-    let detail = format!("the body is larger than {bytes_max} bytes");
+    let detail = format!(
+        "the body is larger than {bytes_max} bytes: send less at once, or many as application/x-ndjson"
+    );
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
 }
 

@@ -72,6 +72,14 @@ impl Rejection {
 
 /// Bytes as text; what is not UTF-8 is not JSON.
 pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, Rejection> {
+    if bytes.starts_with("\u{feff}".as_bytes()) {
+        let detail =
+            "the text begins with a byte order mark, which JSON may not have (RFC 8259, 8.1)";
+        return Err(Rejection {
+            position: Some(Position { line: 1, column: 1 }),
+            ..Rejection::new(MALFORMED_JSON, detail)
+        });
+    }
     std::str::from_utf8(bytes).map_err(|error| {
         let before = &bytes[..error.valid_up_to()];
         let line_start = memchr::memrchr(b'\n', before).map_or(0, |end| end + 1);

@@ -60,14 +60,15 @@ pub fn router(gateway: Gateway) -> Router {
         (status = 202, description = "All of it is in the log.", body = Answer),
         (status = 207, description = "Some items are in the log, some are no transactions.", body = Batch),
         (status = 400, description = "`malformed_json`, `body_incomplete`, `invalid_idempotency_key`, \
-            `idempotency_key_not_allowed`.",
+            `idempotency_key_not_allowed`. Of NDJSON that breaks off, `accepted` and `results` say what is in the log.",
             body = openapi::SubmissionProblem, content_type = "application/problem+json"),
         (status = 405, description = "`method_not_allowed`.",
             body = Problem, content_type = "application/problem+json",
             headers(("Allow" = String, description = "The methods that there are."))),
-        (status = 408, description = "`body_timeout`.",
+        (status = 408, description = "`body_timeout`. Of NDJSON, `accepted` and `results` say what is in the log.",
             body = openapi::SubmissionProblem, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`, `too_many_items`.",
+        (status = 413, description = "`body_too_large`, `too_many_items`. Of NDJSON, `accepted` and `results` \
+            say what is in the log.",
             body = openapi::SubmissionProblem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`.",
             body = Problem, content_type = "application/problem+json"),

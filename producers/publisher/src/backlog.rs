@@ -38,6 +38,11 @@ const FRAME_BYTES: usize = 100;
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Whether the cluster with this id is librdkafka's in-process broker.
+pub fn is_in_memory(cluster_id: &str) -> bool {
+    cluster_id.starts_with(CLUSTER_ID_PREFIX)
+}
+
 /// The backlog of every partition.
 pub(crate) struct Backlog {
     partitions: Vec<Partition>,
@@ -62,11 +67,6 @@ struct Admitted {
 }
 
 impl Backlog {
-    /// Whether a cluster with this id needs to be spared.
-    pub(crate) fn is_needed(cluster_id: &str) -> bool {
-        cluster_id.starts_with(CLUSTER_ID_PREFIX)
-    }
-
     /// Follows the positions for as long as the task runs.
     pub(crate) fn follow(
         settings: &Settings,

@@ -16,7 +16,7 @@ mod metrics;
 pub mod publisher;
 pub mod settings;
 
-pub use backlog::APPLIED_GROUP;
+pub use backlog::{APPLIED_GROUP, is_in_memory};
 pub use delivery::{Delivery, Receipt, Totals};
 pub use error::Error;
 pub use publisher::{Publisher, RawRecord};

@@ -278,7 +278,7 @@ async fn is_in_memory(producer: &Arc<Producer>) -> bool {
     let asked =
         tokio::task::spawn_blocking(move || producer.client().fetch_cluster_id(CLUSTER_ID_TIMEOUT));
     let cluster_id = asked.await.expect("asking does not panic");
-    cluster_id.is_some_and(|id| Backlog::is_needed(&id))
+    cluster_id.is_some_and(|id| crate::is_in_memory(&id))
 }
 
 fn ask_partition_count(producer: &Producer, settings: &Settings) -> Result<i32, Error> {

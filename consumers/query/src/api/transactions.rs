@@ -22,6 +22,8 @@ struct Transaction {
     decisive: Record,
     /// Further records that carried this id and were refused or parked; duplicates are only counted.
     other_records: Vec<Record>,
+    /// Whether there are more of them than are shown; the report `rejections` has all.
+    more_records: bool,
 }
 
 /// What became of a transaction: verdict, reason, place in the log, times.
@@ -46,13 +48,15 @@ pub async fn show(
         .parse::<Uuid>()
         .map_err(|_| wrong("invalid_id", "id", "a transaction's id is a UUID"))?;
     let as_of = fresh_for(&query, &uri).await?;
-    let mut records = by_id(&query.pool, id).await?.into_iter();
+    let (records, more_records) = by_id(&query.pool, id).await?;
+    let mut records = records.into_iter();
     Ok(match records.next() {
         Some(decisive) => json(
             as_of,
             &Transaction {
                 decisive,
                 other_records: records.collect(),
+                more_records,
             },
         ),
         None => stamped(

@@ -201,6 +201,9 @@ fn drawing(account: &str, balance: &Balance, curve: Result<(By, Vec<Point>), Pro
 fn about(by: By, count: usize) -> String {
     let is_cut = i64::try_from(count).is_ok_and(|count| count >= POINTS_MAX);
     let last = if is_cut { "the last " } else { "" };
+    if count == 1 {
+        return "One point so far: the line is where the balance is.".into();
+    }
     match by {
         By::Day => format!(
             "After each of {last}{count} days on which something happened, as the senders say; UTC."

@@ -101,7 +101,8 @@ fn moment(micros: i64) -> Markup {
     }
 }
 
-/// Records a second over the last intervals, posted ones below the others.
+/// Records a second over the last intervals, by verdict from the bottom up: posted, duplicate, rejected,
+/// then parked and discarded.
 pub fn throughput(intervals: &[Interval], seconds: i32, count: i32) -> Markup {
     let rate = |records: i64| records / i64::from(seconds);
     let most = intervals.iter().map(|i| rate(i.records)).max();
@@ -121,14 +122,11 @@ pub fn throughput(intervals: &[Interval], seconds: i32, count: i32) -> Markup {
                     @for interval in intervals.iter().filter(|i| (0..count).contains(&i.ago)) {
                         @let x = format!("{:.3}%", f64::from(count - 1 - interval.ago) * width);
                         @let wide = format!("{:.3}%", width * 0.8);
-                        @let (all, posted) = (rate(interval.records), rate(interval.posted));
                         g {
-                            title {
-                                (interval.ago * seconds) " s ago: " (text::number(all)) "/s, of them "
-                                (text::number(posted)) " posted"
+                            title { (spoken(interval, seconds)) }
+                            @for (class, from, to) in stack(interval) {
+                                (bar(class, &x, &wide, percent(rate(from)), percent(rate(to))))
                             }
-                            (bar("others", &x, &wide, percent(posted), percent(all)))
-                            (bar("posted", &x, &wide, 0.0, percent(posted)))
                         }
                     }
                 }
@@ -137,6 +135,31 @@ pub fn throughput(intervals: &[Interval], seconds: i32, count: i32) -> Markup {
             figcaption.ends { span { (minutes) " min ago" } span { "now" } }
         }
     }
+}
+
+/// The verdicts of an interval one on the other: class, from, to.
+fn stack(interval: &Interval) -> [(&'static str, i64, i64); 4] {
+    let posted = interval.posted;
+    let known = posted + interval.duplicate;
+    let refused = known + interval.rejected;
+    [
+        ("posted", 0, posted),
+        ("duplicate", posted, known),
+        ("rejected", known, refused),
+        ("parked", refused, interval.records.max(refused)),
+    ]
+}
+
+fn spoken(interval: &Interval, seconds: i32) -> String {
+    let rate = |records: i64| text::number(records / i64::from(seconds));
+    format!(
+        "{} s ago: {}/s, of them {} posted, {} duplicate, {} rejected",
+        interval.ago * seconds,
+        rate(interval.records),
+        rate(interval.posted),
+        rate(interval.duplicate),
+        rate(interval.rejected)
+    )
 }
 
 /// From and to as percent above the bottom.
@@ -263,6 +286,24 @@ mod tests {
         let drawn = drawn.unwrap().into_string();
         assert!(
             drawn.contains("2026-01-31 10:00:00") && drawn.contains("&lt;x&gt;"),
+            "{drawn}"
+        );
+    }
+
+    #[test]
+    fn verdicts_are_stacked() {
+        let interval = Interval {
+            ago: 1,
+            records: 100,
+            posted: 50,
+            duplicate: 30,
+            rejected: 15,
+        };
+        let heights = stack(&interval).map(|(_, from, to)| to - from);
+        assert_eq!(heights, [50, 30, 15, 5]);
+        let drawn = throughput(&[interval], 5, 60).into_string();
+        assert!(
+            drawn.contains("5 s ago: 20/s, of them 10 posted, 6 duplicate, 3 rejected"),
             "{drawn}"
         );
     }

@@ -3,16 +3,29 @@
 "use strict";
 
 const EVERY_MS = 2000;
-const RETRY_MAX_MS = 30000;
+const RETRY_MAX_MS = 10000;
+const ANSWER_MS = 5000;
 const button = document.getElementById("live");
 let live = true;
 let timer;
 let waitMs = EVERY_MS;
+let answeredAt = new Date();
 
 function show(state, text) {
   button.dataset.state = state;
   button.textContent = text;
   button.setAttribute("aria-pressed", String(live));
+}
+
+// What is shown while nothing new is known is old, and must look like it.
+function known(isKnown) {
+  const banner = document.getElementById("away");
+  document.body.toggleAttribute("data-away", !isKnown);
+  if (!isKnown) {
+    const time = answeredAt.toISOString().slice(11, 19);
+    banner.textContent = `No answer: this is what was known at ${time} UTC. Trying again.`;
+  }
+  banner.hidden = isKnown;
 }
 
 // A part that is being used stays as it is until it is left alone.
@@ -52,7 +65,7 @@ async function update() {
   try {
     const answer = await fetch(location.href, {
       headers: { Accept: "text/html" },
-      signal: AbortSignal.timeout(10000),
+      signal: AbortSignal.timeout(ANSWER_MS),
     });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (!page.body.dataset.status) throw new Error("not a page of the console");
@@ -60,9 +73,12 @@ async function update() {
     if (answer.status >= 500) throw new Error(`status ${answer.status}`);
     putIn(page);
     waitMs = EVERY_MS;
+    answeredAt = new Date();
+    known(true);
     if (live) show("live", "Live");
   } catch {
     waitMs = Math.min(waitMs * 2, RETRY_MAX_MS);
+    known(false);
     if (live) show("away", "No answer, trying again");
   }
   next();

@@ -192,6 +192,7 @@ fn framed(page: &Page) -> Markup {
             }
             body data-status=(page.status.as_u16()) {
                 a.skip href="#main" { "Skip to the content" }
+                p #away role="alert" hidden {}
                 (head(page))
                 main #main tabindex="-1" { (page.body) }
                 footer.foot {

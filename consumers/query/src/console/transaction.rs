@@ -24,10 +24,11 @@ pub async fn show(
         .map_err(|_| wrong("invalid_id", "id", "a transaction's id is a UUID"))?;
     Params::of(&uri)?.end()?;
     let as_of = query.freshness.as_of(None).await?;
-    let records = by_id(&query.pool, id).await?;
+    let (records, more) = by_id(&query.pool, id).await?;
     let title = format!("Transaction {id}");
     Ok(match records.split_first() {
         Some((decisive, others)) => {
+            let others = (others, more);
             Page::new(title, Place::Elsewhere, as_of, body(id, decisive, others))
         }
         None => {
@@ -47,7 +48,7 @@ fn unknown(id: Uuid) -> Markup {
     }
 }
 
-fn body(id: Uuid, decisive: &Record, others: &[Record]) -> Markup {
+fn body(id: Uuid, decisive: &Record, (others, more): (&[Record], bool)) -> Markup {
     html! {
         div.title {
             p.over { "Transaction" }
@@ -65,6 +66,7 @@ fn body(id: Uuid, decisive: &Record, others: &[Record]) -> Markup {
                     h2 { "Other records with this id" }
                     p.quiet { "They were refused or parked and changed nothing above. Duplicates are only counted." }
                     (parts::scrolling("Other records with this id", &table(others)))
+                    @if more { p.quiet { "There are more; the report " code { "rejections" } " has all of them." } }
                 }
             }
         }

@@ -59,13 +59,15 @@ impl Value {
                 Ok(date) if text.len() == 10 && YEARS.contains(&date.year()) => {
                     Ok(date.to_string())
                 }
-                _ => wrong("a date, YYYY-MM-DD"),
+                _ => wrong("a date, YYYY-MM-DD, within the years 1 to 9998"),
             },
             Self::Time => match text.parse::<Timestamp>() {
                 Ok(time) if (1..9999).contains(&jiff::tz::Offset::UTC.to_datetime(time).year()) => {
                     Ok(time.to_string())
                 }
-                _ => wrong("a time, RFC 3339 such as 2026-01-31T12:00:00Z"),
+                _ => wrong(
+                    "a time, RFC 3339 such as 2026-01-31T12:00:00Z, within the years 1 to 9998",
+                ),
             },
             _ => Ok(text.to_owned()),
         }

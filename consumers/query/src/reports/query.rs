@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use axum::http::StatusCode;
 use millrace_http::Problem;
+use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{Arguments as _, AssertSqlSafe, PgPool, Row as _};
 
@@ -30,7 +31,10 @@ pub async fn fetch(
     cursor: Option<&str>,
     limit: u32,
 ) -> Result<Page, Error> {
-    let after = cursor.map(|text| parse_cursor(report, text)).transpose()?;
+    let asked = Asked::of(report, filters);
+    let after = cursor
+        .map(|text| parse_cursor(report, &asked, text))
+        .transpose()?;
     let mut values: Vec<&str> = filters.iter().map(|(_, value)| value.as_str()).collect();
     values.extend(after.iter().flatten().map(String::as_str));
     let conditions: Vec<&Filter> = filters.iter().map(|(filter, _)| *filter).collect();
@@ -55,7 +59,7 @@ pub async fn fetch(
     let next = rows
         .last()
         .filter(|_| more)
-        .map(|row| cursor_at(report, row));
+        .map(|row| cursor_at(report, &asked, row));
     Ok(Page { rows, next })
 }
 
@@ -138,7 +142,22 @@ fn as_text(column: &Column) -> String {
     }
 }
 
-fn cursor_at(report: &Report, row: &Row) -> String {
+/// What a cursor belongs to: elsewhere it would silently skip rows.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Asked(String, Vec<(String, String)>);
+
+impl Asked {
+    fn of(report: &Report, filters: &[(&Filter, String)]) -> Self {
+        let mut filters: Vec<_> = filters
+            .iter()
+            .map(|(filter, value)| (filter.name.to_owned(), value.clone()))
+            .collect();
+        filters.sort_unstable();
+        Self(report.name.to_owned(), filters)
+    }
+}
+
+fn cursor_at(report: &Report, asked: &Asked, row: &Row) -> String {
     let values: Vec<_> = report
         .key
         .iter()
@@ -147,14 +166,17 @@ fn cursor_at(report: &Report, row: &Row) -> String {
             index.and_then(|index| row[index].as_deref())
         })
         .collect();
-    let json = serde_json::to_string(&values).expect("texts are always JSON");
+    let json = serde_json::to_string(&(asked, values)).expect("texts are always JSON");
     hex::encode(json)
 }
 
-fn parse_cursor(report: &Report, text: &str) -> Result<Vec<String>, Problem> {
-    let values = hex::decode(text)
+fn parse_cursor(report: &Report, asked: &Asked, text: &str) -> Result<Vec<String>, Problem> {
+    let cursor = hex::decode(text)
         .ok()
-        .and_then(|json| serde_json::from_slice::<Vec<String>>(&json).ok());
+        .and_then(|json| serde_json::from_slice::<(Asked, Vec<String>)>(&json).ok());
+    let values = cursor
+        .filter(|(of, _)| of == asked)
+        .map(|(_, values)| values);
     let fits = |values: &Vec<String>| {
         let columns = report.key.iter().map(|name| key_column(report, name));
         values.len() == report.key.len()
@@ -215,21 +237,23 @@ mod tests {
             let index = report.columns.iter().position(|c| c.name == *name).unwrap();
             row[index] = Some(value.into());
         }
-        assert_eq!(
-            parse_cursor(report, &cursor_at(report, &row)).unwrap(),
-            values
-        );
+        let asked = Asked::of(report, &[]);
+        let cursor = cursor_at(report, &asked, &row);
+        assert_eq!(parse_cursor(report, &asked, &cursor).unwrap(), values);
+        let filtered = Asked::of(report, &[(&report.filters[0], "x".into())]);
+        assert!(parse_cursor(report, &filtered, &cursor).is_err());
+        let of = |values: &str| hex::encode(format!("[[\"rejections\",[]],{values}]"));
         for bad in [
             "",
             "xyz",
             "5b5d",
             "0",
-            &hex::encode(b"[\"a\",\"1\",\"2\"]"),
-            &hex::encode(b"[1,2,3]"),
+            &of(r#"["a","1","2"]"#),
+            &of("[1,2,3]"),
             "äö",
         ] {
             assert_eq!(
-                parse_cursor(report, bad).unwrap_err().code(),
+                parse_cursor(report, &asked, bad).unwrap_err().code(),
                 "invalid_cursor",
                 "{bad}"
             );

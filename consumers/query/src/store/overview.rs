@@ -56,14 +56,19 @@ pub struct Interval {
     pub records: i64,
     /// Of them posted.
     pub posted: i64,
+    /// Of them duplicates.
+    pub duplicate: i64,
+    /// Of them rejected or refused.
+    pub rejected: i64,
 }
 
 /// The last `count` whole intervals of `seconds`; those without a batch are left out. The newest last.
 pub async fn throughput(pool: &PgPool, seconds: i32, count: i32) -> Result<Vec<Interval>, Error> {
     let query = "with clock as (select floor(extract(epoch from now()) / $1)::bigint as slot)
-         select (c.slot - 1 - b.slot)::int as ago, sum(b.records)::bigint as records, sum(b.posted)::bigint as posted
+         select (c.slot - 1 - b.slot)::int as ago, sum(b.records)::bigint as records, sum(b.posted)::bigint as posted,
+            sum(b.duplicate)::bigint as duplicate, sum(b.rejected)::bigint as rejected
          from clock c, lateral (
-            select floor(extract(epoch from recorded_at) / $1)::bigint as slot, posted,
+            select floor(extract(epoch from recorded_at) / $1)::bigint as slot, posted, duplicate, rejected,
                 posted + duplicate + rejected + greatest(parked, 0) + discarded as records
             from reports.batches
             where recorded_at >= to_timestamp((c.slot - $2) * $1) and recorded_at < to_timestamp(c.slot * $1)

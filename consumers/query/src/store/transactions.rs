@@ -12,7 +12,7 @@ use crate::reports::query::invalid_cursor;
 use crate::store::time;
 
 /// How many records of one id are shown.
-const RECORDS_MAX: i64 = 50;
+pub const RECORDS_MAX: usize = 50;
 
 /// What became of one record that carried an id.
 #[derive(Debug, Serialize, sqlx::FromRow, ToSchema)]
@@ -106,13 +106,17 @@ const BY_ID: &str = concat!(
      limit $2"
 );
 
-/// Every stored record of an id, the one that decides its verdict first. A duplicate is only counted.
-pub async fn by_id(pool: &PgPool, id: Uuid) -> Result<Vec<Record>, Error> {
-    Ok(sqlx::query_as(BY_ID)
+/// The stored records of an id, the one that decides its verdict first, and whether there are more than
+/// [`RECORDS_MAX`]. A duplicate is only counted.
+pub async fn by_id(pool: &PgPool, id: Uuid) -> Result<(Vec<Record>, bool), Error> {
+    let mut records: Vec<Record> = sqlx::query_as(BY_ID)
         .bind(id)
-        .bind(RECORDS_MAX)
+        .bind(i64::try_from(RECORDS_MAX + 1).unwrap_or(i64::MAX))
         .fetch_all(pool)
-        .await?)
+        .await?;
+    let more = records.len() > RECORDS_MAX;
+    records.truncate(RECORDS_MAX);
+    Ok((records, more))
 }
 
 /// A posted transaction of an account.

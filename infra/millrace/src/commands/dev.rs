@@ -79,10 +79,10 @@ pub struct Flags {
 pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let metrics = telemetry::init_metrics()?;
-    let mut asked = std::pin::pin!(shutdown::requested());
+    let mut asked = std::pin::pin!(shutdown::requested_once());
     print("millrace dev: everything in one process");
     let say = |line: &str| print(&format!("  {line}"));
-    let postgres = tokio::select! {
+    let mut postgres = tokio::select! {
         postgres = PrivatePostgres::start(&say) => postgres?,
         asked = &mut asked => return asked.map(|()| ExitCode::SUCCESS),
     };
@@ -93,6 +93,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
             let outcome = tokio::select! {
                 asked = &mut asked => asked,
                 failure = watch_lanes(&services.group) => Err(failure),
+                failure = postgres.ended() => Err(failure),
             };
             services.stop().await;
             outcome

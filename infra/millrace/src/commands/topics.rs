@@ -56,6 +56,13 @@ pub async fn run(topics: &Topics) -> anyhow::Result<ExitCode> {
         .inner()
         .fetch_metadata(None, REQUEST_TIMEOUT)
         .with_context(|| format!("asking the brokers at {}", kafka.brokers))?;
+    let cluster = admin.inner().fetch_cluster_id(REQUEST_TIMEOUT);
+    if cluster.is_some_and(|id| millrace_publisher::is_in_memory(&id)) {
+        bail!(
+            "{} is the broker of millrace dev, which has its topic already and makes no others",
+            kafka.brokers
+        );
+    }
     let brokers = metadata.brokers().len();
     let (replication, min_isr) = if brokers >= 3 { (3, "2") } else { (1, "1") };
     let retention_ms = RETENTION_MS.to_string();

@@ -131,13 +131,18 @@ impl Dev {
     }
 
     /// Ctrl-C. Nothing may be left.
-    pub async fn interrupt(self, installed: &Installed) -> Ended {
-        let asked = Instant::now();
+    pub async fn interrupt(self, installed: &Installed) {
         self.process.signal("INT");
-        let ended = self.process.end().await.expect(0);
+        let asked = Instant::now();
+        let ended = self.ends(installed, 0).await;
         assert!(asked.elapsed() < END, "it took {:?}", asked.elapsed());
         assert!(ended.out.contains("stopped; nothing is left"), "{ended:?}");
         assert_eq!(ended.err, "", "nothing to warn of");
+    }
+
+    /// Waits for its end. Nothing may be left.
+    async fn ends(self, installed: &Installed, code: i32) -> Ended {
+        let ended = self.process.end().await.expect(code);
         assert_gone(&self.descendants, &self.places);
         assert_eq!(installed.files(), [] as [PathBuf; 0]);
         ended
@@ -329,4 +334,30 @@ async fn what_a_killed_dev_left_is_removed_by_the_next() {
         "{partitions}"
     );
     next.interrupt(&installed).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_and_a_closed_terminal_leave_nothing() {
+    let installed = Installed::new().await;
+    for (name, signals) in [("twice", ["INT", "INT", "TERM"]), ("hangup", ["HUP"; 3])] {
+        let dev = installed.start(name, &["dev", "--rate", "0"]).await;
+        for signal in signals {
+            dev.process.signal(signal);
+        }
+        dev.ends(&installed, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn without_its_database_it_ends_and_says_so() {
+    let installed = Installed::new().await;
+    let dev = installed.start("bereft", &["dev", "--rate", "0"]).await;
+    let of_dev = |id: &u32| state_and_parent(*id).is_some_and(|(_, p)| p == dev.process.pid());
+    let server = dev.descendants.iter().find(|id| of_dev(id)).unwrap();
+    let killed = Command::new("kill")
+        .args(["-QUIT", &server.to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    let ended = dev.ends(&installed, 1).await;
+    ended.names(&["the private Postgres has ended"]);
 }

@@ -50,6 +50,11 @@ pub fn base() -> anyhow::Result<PathBuf> {
     };
     let cache = absolute("XDG_CACHE_HOME")
         .or_else(|| Some(absolute("HOME")?.join(".cache")))
+        .or_else(|| {
+            rustix::process::geteuid()
+                .is_root()
+                .then(|| "/var/cache".into())
+        })
         .context("no place for the private Postgres: set HOME or XDG_CACHE_HOME")?;
     Ok(cache.join("millrace/dev"))
 }

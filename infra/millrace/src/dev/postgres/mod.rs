@@ -36,6 +36,9 @@ const INITDB_TIMEOUT: Duration = Duration::from_mins(1);
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How often a running server is looked at.
+const WATCH: Duration = Duration::from_millis(500);
+
 /// Of a log, in an error.
 const LOG_LINES_MAX: usize = 15;
 
@@ -83,6 +86,23 @@ impl PrivatePostgres {
     /// A `psql` that runs: on `PATH`, or of the server.
     pub fn psql(&self) -> Option<PathBuf> {
         self.binaries.psql()
+    }
+
+    /// Waits until the server has ended by itself, and says how.
+    pub async fn ended(&mut self) -> anyhow::Error {
+        loop {
+            match self.server.ended() {
+                Ok(None) => tokio::time::sleep(WATCH).await,
+                Ok(Some(status)) => {
+                    let log = self.home.place().join("log");
+                    return anyhow::anyhow!(
+                        "the private Postgres has ended ({status}), and with it everything that was in it:\n{}",
+                        last_lines(&log)
+                    );
+                }
+                Err(error) => return error,
+            }
+        }
     }
 
     /// Ends sessions and server, and removes every file.
