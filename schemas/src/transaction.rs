@@ -191,11 +191,13 @@ fn check(wire: &Wire<'_>) -> Result<Checked, Invalid> {
     check_account(Reason::InvalidDebitAccount, &wire.debit_account)?;
     check_account(Reason::InvalidCreditAccount, &wire.credit_account)?;
     if wire.debit_account == wire.credit_account {
-        return Err(invalid(
-            Reason::SameAccount,
-            &wire.debit_account,
-            "two different accounts",
-        ));
+        return Err(Invalid {
+            reason: Reason::SameAccount,
+            detail: format!(
+                "debit_account and credit_account are both {:?}",
+                wire.debit_account
+            ),
+        });
     }
     let amount = Amount::new(wire.amount).ok_or_else(|| {
         let misread = wire.misread.as_ref().and_then(|m| m.amount.clone());
@@ -264,12 +266,13 @@ fn check_text(reason: Reason, text: &str, min: usize, max: usize) -> Result<(), 
 
 fn check_metadata(metadata: &Metadata<'_>) -> Result<(), Invalid> {
     if metadata.size_bytes() > METADATA_BYTES_MAX {
-        let size = format!("{} bytes", metadata.size_bytes());
-        return Err(invalid(
-            Reason::InvalidMetadata,
-            &size,
-            "at most 4096 bytes in all",
-        ));
+        return Err(Invalid {
+            reason: Reason::InvalidMetadata,
+            detail: format!(
+                "metadata has {} bytes of keys and values, and may have {METADATA_BYTES_MAX}",
+                metadata.size_bytes()
+            ),
+        });
     }
     match metadata
         .pairs()

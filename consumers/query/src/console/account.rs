@@ -46,7 +46,8 @@ pub async fn show(
     let as_of = query.freshness.as_of(None).await?;
     let balances = balances(&query.pool, &asked.account).await?;
     let title = format!("Account {}", asked.account);
-    let Some(first) = balances.first() else {
+    // Where most happens.
+    let Some(first) = balances.iter().max_by_key(|b| b.transactions) else {
         let body = unknown(&asked.account);
         return Ok(Page::new(title, Place::Elsewhere, as_of, body).status(StatusCode::NOT_FOUND));
     };

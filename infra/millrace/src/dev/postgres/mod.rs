@@ -130,6 +130,11 @@ impl PrivatePostgres {
         say(&format!("starting {}", binaries.source));
         initdb(&binaries, &home, user).await?;
         let (server, port) = serve(&binaries, &home, user).await?;
+        if port != USUAL_PORT {
+            say(&format!(
+                "port {USUAL_PORT} is taken: {port} stands in for it"
+            ));
+        }
         let postgres = Self {
             server,
             home,
