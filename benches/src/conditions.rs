@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
+use millrace_benches::machine;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
@@ -65,9 +66,9 @@ impl Conditions {
         .await?;
         Ok(Self {
             cores: std::thread::available_parallelism()?.get(),
-            cpu: cpu_model(),
+            cpu: machine::cpu_model(),
             memory_mib: processes::memory_kib().unwrap_or(0) / 1024,
-            kernel: file("/proc/sys/kernel/osrelease"),
+            kernel: machine::kernel(),
             postgres: settings.into_iter().collect(),
             kafka: meter.broker_command().as_deref().and_then(kafka_version),
             brokers: brokers.split(',').count(),
@@ -76,18 +77,6 @@ impl Conditions {
             commit: commit(),
         })
     }
-}
-
-fn cpu_model() -> String {
-    let text = file("/proc/cpuinfo");
-    let line = text.lines().find(|line| line.starts_with("model name"));
-    let model = line.and_then(|line| line.split_once(": "));
-    model.map_or_else(String::new, |(_, model)| model.to_owned())
-}
-
-fn file(path: &str) -> String {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.trim().to_owned()
 }
 
 /// From a class path that has a directory or a jar such as `kafka-4.1.0` or `kafka-server-4.1.0.jar`.

@@ -32,6 +32,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Parser as _;
+use millrace_benches::results::{self, say};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::case::Case;
@@ -74,7 +75,7 @@ fn measure(cli: &Cli) -> anyhow::Result<ExitCode> {
             let progress = format!("[{}/{total}] {}", place + 1, case.name);
             match outcome {
                 Ok(record) => {
-                    record::append(&cli.results, &record)?;
+                    results::append(&cli.results, &record)?;
                     say(&format!("{progress}: {}", record.summary()));
                     records.push(record);
                 }
@@ -140,10 +141,4 @@ fn print_report(records: &[Record]) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
-}
-
-/// Writes a line for the person who runs this.
-#[expect(clippy::print_stdout, reason = "the one place that writes results")]
-fn say(line: &str) {
-    println!("{line}");
 }

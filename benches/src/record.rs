@@ -1,7 +1,6 @@
 //! What is kept of a run: one JSON object a line.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -132,20 +131,6 @@ impl Record {
             }
         )
     }
-}
-
-/// Appends a run to a file.
-pub fn append(file: &Path, record: &Record) -> anyhow::Result<()> {
-    let write = || {
-        if let Some(directory) = file.parent() {
-            fs::create_dir_all(directory)?;
-        }
-        let mut line = serde_json::to_vec(record)?;
-        line.push(b'\n');
-        let mut file = OpenOptions::new().create(true).append(true).open(file)?;
-        file.write_all(&line)
-    };
-    write().with_context(|| file.display().to_string())
 }
 
 /// Reads all runs of a file.

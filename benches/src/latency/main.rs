@@ -23,6 +23,7 @@ mod run;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use millrace_benches::results::{self, say};
 
 use crate::cli::Cli;
 
@@ -32,17 +33,11 @@ fn main() -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()?;
     let record = runtime.block_on(run::run(cli.clone()))?;
-    record::append(&cli.results, &record)?;
+    results::append(&cli.results, &record)?;
     say(&record.summary());
     Ok(if record.is_clean() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
-}
-
-/// Writes a line for the person who runs this.
-#[expect(clippy::print_stdout, reason = "the one place that writes results")]
-fn say(line: &str) {
-    println!("{line}");
 }

@@ -1,11 +1,7 @@
 //! What is kept of a run: one JSON object a line.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
-use std::path::Path;
-
-use anyhow::Context as _;
 use hdrhistogram::Histogram;
+use millrace_benches::machine;
 use serde::Serialize;
 
 use crate::cli::{Cli, Format};
@@ -127,8 +123,8 @@ impl Record {
             accept,
             visible,
             cores: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
-            cpu: after(&file("/proc/cpuinfo"), "model name\t: "),
-            kernel: file("/proc/sys/kernel/osrelease").trim().to_owned(),
+            cpu: machine::cpu_model(),
+            kernel: machine::kernel(),
         }
     }
 
@@ -170,28 +166,6 @@ impl Record {
                 .map_or(String::new(), |why| format!("\n  first failure: {why}")),
         )
     }
-}
-
-fn file(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_default()
-}
-
-/// What follows a label on its line.
-fn after(text: &str, label: &str) -> String {
-    let found = text.lines().find_map(|line| line.strip_prefix(label));
-    found.unwrap_or_default().to_owned()
-}
-
-/// Appends a run to a file.
-pub fn append(path: &Path, record: &Record) -> anyhow::Result<()> {
-    let mut line = serde_json::to_vec(record)?;
-    line.push(b'\n');
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .and_then(|mut file| file.write_all(&line))
-        .with_context(|| path.display().to_string())
 }
 
 #[cfg(test)]

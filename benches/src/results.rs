@@ -1,0 +1,28 @@
+//! Files of runs, one JSON object a line, and what is told of them.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+/// Appends a run to a file; makes its directory.
+pub fn append(file: &Path, record: &impl Serialize) -> anyhow::Result<()> {
+    let write = || {
+        if let Some(directory) = file.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        let mut line = serde_json::to_vec(record)?;
+        line.push(b'\n');
+        let mut file = OpenOptions::new().create(true).append(true).open(file)?;
+        file.write_all(&line)
+    };
+    write().with_context(|| file.display().to_string())
+}
+
+/// Writes a line for the person who runs this.
+#[expect(clippy::print_stdout, reason = "the one place that writes results")]
+pub fn say(line: &str) {
+    println!("{line}");
+}
