@@ -10,7 +10,7 @@ use crate::Query;
 use crate::api::accounts::account_of;
 use crate::api::params::{Params, wrong};
 use crate::console::page::{Failed, Page, Place};
-use crate::console::parts::or_dash;
+use crate::console::parts::{Column, or_dash};
 use crate::console::{chart, parts, text};
 use crate::database::Error;
 use crate::store::accounts::{Balance, POINTS_MAX, Point, balances, by_day, by_transaction};
@@ -218,16 +218,7 @@ fn about(by: By, count: usize) -> String {
 fn table(account: &str, entries: &[Entry]) -> Markup {
     html! {
         table.list.wide {
-            thead {
-                tr {
-                    th scope="col" { "Posted (UTC)" }
-                    th.right scope="col" { "Amount" }
-                    th scope="col" { "Other account" }
-                    th scope="col" { "Kind" }
-                    th scope="col" { "Reference" }
-                    th scope="col" { "Transaction" }
-                }
-            }
+            (parts::heads(&[Column::Left("Posted (UTC)"), Column::Right("Amount"), Column::Left("Other account"), Column::Left("Kind"), Column::Left("Reference"), Column::Left("Transaction")]))
             tbody { @for entry in entries { (line(account, entry)) } }
         }
     }

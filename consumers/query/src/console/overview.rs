@@ -3,12 +3,11 @@
 use axum::extract::State;
 use axum::http::Uri;
 use maud::{Markup, html};
-use millrace_http::Problem;
 
 use crate::Query;
 use crate::api::params::Params;
 use crate::console::page::{Failed, Page, Place};
-use crate::console::parts::{or_dash, or_missing};
+use crate::console::parts::{Column, or_dash, or_missing};
 use crate::console::{chart, parts, text};
 use crate::database::Error;
 use crate::store::accounts::{Largest, largest};
@@ -46,9 +45,9 @@ pub async fn show(State(query): State<Query>, uri: Uri) -> Result<Page, Failed> 
         h1.hidden { "Overview" }
         div.tiles #tiles data-live {
             (or_missing(&rates, |rates| now(rates)))
-            (shown(&partitions, |partitions| lag(partitions)))
-            (or_missing(&totals, applied))
-            (or_missing(&totals, conservation))
+            (or_missing(&partitions, |partitions| lag(partitions)))
+            (or_missing(&totals, |totals| applied(totals)))
+            (or_missing(&totals, |totals| conservation(totals)))
         }
         div.columns {
             section.panel {
@@ -59,7 +58,7 @@ pub async fn show(State(query): State<Query>, uri: Uri) -> Result<Page, Failed> 
             }
             section.panel {
                 h2 { "Verdicts" }
-                div #verdicts data-live { (or_missing(&totals, verdicts)) }
+                div #verdicts data-live { (or_missing(&totals, |totals| verdicts(totals))) }
             }
         }
         div.columns {
@@ -74,21 +73,14 @@ pub async fn show(State(query): State<Query>, uri: Uri) -> Result<Page, Failed> 
         }
         section.panel {
             h2 { "Partitions" }
-            div #partitions data-live { (shown(&partitions, |all| partition_table(all))) }
+            div #partitions data-live { (or_missing(&partitions, |all| partition_table(all))) }
         }
         section.panel {
             h2 { "Read models" }
-            div #models data-live { (shown(&models, |all| model_table(all))) }
+            div #models data-live { (or_missing(&models, |all| model_table(all))) }
         }
     };
     Ok(Page::new("Overview", Place::Overview, as_of, body))
-}
-
-fn shown<T>(part: &Result<T, Problem>, show: impl FnOnce(&T) -> Markup) -> Markup {
-    match part {
-        Ok(value) => show(value),
-        Err(problem) => parts::missing(problem),
-    }
 }
 
 fn tile(label: &str, mood: &'static str, value: &str, note: &Markup) -> Markup {
@@ -197,9 +189,7 @@ fn accounts(all: &[Largest]) -> Markup {
     }
     html! {
         table.list {
-            thead {
-                tr { th scope="col" { "Account" } th.right scope="col" { "Balance" } }
-            }
+            (parts::heads(&[Column::Left("Account"), Column::Right("Balance")]))
             tbody {
                 @for one in all {
                     tr {
@@ -218,13 +208,7 @@ fn transactions(all: &[Entry]) -> Markup {
     }
     html! {
         table.list {
-            thead {
-                tr {
-                    th scope="col" { "Posted (UTC)" }
-                    th scope="col" { "From, to" }
-                    th.right scope="col" { "Amount" }
-                }
-            }
+            (parts::heads(&[Column::Left("Posted (UTC)"), Column::Left("From, to"), Column::Right("Amount")]))
             tbody {
                 @for one in all {
                     tr {
@@ -246,17 +230,7 @@ fn partition_table(all: &[Partition]) -> Markup {
         "Partitions",
         &html! {
             table.list.wide {
-                thead {
-                    tr {
-                        th scope="col" { "Partition" }
-                        th scope="col" { "State" }
-                        th.right scope="col" { "Lag" }
-                        th.right scope="col" { "Records behind" }
-                        th.right scope="col" { "Position" }
-                        th.right scope="col" { "Log end" }
-                        th scope="col" { "Owner" }
-                    }
-                }
+                (parts::heads(&[Column::Left("Partition"), Column::Left("State"), Column::Right("Lag"), Column::Right("Records behind"), Column::Right("Position"), Column::Right("Log end"), Column::Left("Owner")]))
                 tbody { @for one in all { (partition(one)) } }
             }
         },
@@ -294,13 +268,7 @@ fn model_table(all: &[ReadModel]) -> Markup {
     }
     html! {
         table.list {
-            thead {
-                tr {
-                    th scope="col" { "Model" }
-                    th scope="col" { "Mode" }
-                    th.right scope="col" { "Behind" }
-                }
-            }
+            (parts::heads(&[Column::Left("Model"), Column::Left("Mode"), Column::Right("Behind")]))
             tbody {
                 @for one in all {
                     tr {

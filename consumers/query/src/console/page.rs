@@ -110,14 +110,8 @@ impl IntoResponse for Failed {
         let problem = *self.0;
         let status = problem.status();
         let title = headline(status);
-        let body = html! {
-            div.message #message data-live {
-                h1 { (title) }
-                p.lead { (capitalised(problem.detail())) "." }
-                p { a.button href="/" { "To the overview" } }
-                p.code { (status.as_u16()) " " (problem.code()) }
-            }
-        };
+        let lead = format!("{}.", capitalised(problem.detail()));
+        let body = message(status, problem.code(), &lead);
         let page = Page::new(title, Place::Elsewhere, AsOf::default(), body).status(status);
         // The problem's own answer knows its headers, such as Retry-After.
         let retry_after = problem
@@ -129,6 +123,17 @@ impl IntoResponse for Failed {
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
         response
+    }
+}
+
+fn message(status: StatusCode, code: &str, lead: &str) -> Markup {
+    html! {
+        div.message #message data-live {
+            h1 { (headline(status)) }
+            p.lead { (lead) }
+            p { a.button href="/" { "To the overview" } }
+            p.code { (status.as_u16()) " " (code) }
+        }
     }
 }
 
@@ -163,16 +168,10 @@ pub async fn nothing_here(
         return Problem::not_found(uri.path()).into_response();
     }
     let as_of = query.freshness.as_of(None).await.unwrap_or_default();
-    let body = html! {
-        div.message {
-            h1 { "Nothing here" }
-            p.lead { "There is no page at this address." }
-            p { a.button href="/" { "To the overview" } }
-            p.code { "404 not_found" }
-        }
-    };
-    Page::new("Nothing here", Place::Elsewhere, as_of, body)
-        .status(StatusCode::NOT_FOUND)
+    let status = StatusCode::NOT_FOUND;
+    let body = message(status, "not_found", "There is no page at this address.");
+    Page::new(headline(status), Place::Elsewhere, as_of, body)
+        .status(status)
         .into_response()
 }
 

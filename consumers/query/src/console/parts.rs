@@ -3,7 +3,6 @@
 use maud::{Markup, html};
 use millrace_http::Problem;
 
-use crate::console::cache::Shared;
 use crate::console::text;
 use crate::reports::Report;
 use crate::reports::query::Row;
@@ -41,7 +40,7 @@ pub fn missing(problem: &Problem) -> Markup {
 }
 
 /// The part, or why it is missing.
-pub fn or_missing<T>(part: &Shared<T>, show: impl FnOnce(&T) -> Markup) -> Markup {
+pub fn or_missing<T>(part: &Result<T, Problem>, show: impl FnOnce(&T) -> Markup) -> Markup {
     match part {
         Ok(value) => show(value),
         Err(problem) => missing(problem),
@@ -52,6 +51,30 @@ pub fn or_missing<T>(part: &Shared<T>, show: impl FnOnce(&T) -> Markup) -> Marku
 pub fn scrolling(label: &str, table: &Markup) -> Markup {
     html! {
         div.scroll role="region" aria-label=(label) tabindex="0" { (table) }
+    }
+}
+
+/// The name of a column, and on which side its cells are.
+pub enum Column {
+    /// Text.
+    Left(&'static str),
+    /// Figures.
+    Right(&'static str),
+}
+
+/// The head of a table.
+pub fn heads(columns: &[Column]) -> Markup {
+    html! {
+        thead {
+            tr {
+                @for column in columns {
+                    @match column {
+                        Column::Left(name) => th scope="col" { (name) },
+                        Column::Right(name) => th.right scope="col" { (name) },
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use crate::Query;
 use crate::api::params::{LIMIT_DEFAULT, Params, wrong};
 use crate::console::page::{Failed, Page, Place};
-use crate::console::parts::{Cells, or_dash, or_missing};
+use crate::console::parts::{Cells, Column, or_dash, or_missing};
 use crate::console::{parts, text};
 use crate::reports::catalog::{Filter, Report, report};
 use crate::reports::fetch;
@@ -82,17 +82,7 @@ fn table(rows: &[Cells]) -> Markup {
     html! {
         table.list.wide #rows data-live {
             caption.hidden { "Rejections, the latest first" }
-            thead {
-                tr {
-                    th scope="col" { "Recorded (UTC)" }
-                    th scope="col" { "Reason" }
-                    th scope="col" { "Transaction" }
-                    th scope="col" { "From" }
-                    th scope="col" { "To" }
-                    th.right scope="col" { "Amount" }
-                    th.right scope="col" { "Partition:offset" }
-                }
-            }
+            (parts::heads(&[Column::Left("Recorded (UTC)"), Column::Left("Reason"), Column::Left("Transaction"), Column::Left("From"), Column::Left("To"), Column::Right("Amount"), Column::Right("Partition:offset")]))
             tbody { @for row in rows { (line(*row)) } }
         }
     }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::Query;
 use crate::api::params::{Params, wrong};
 use crate::console::page::{Failed, Page, Place};
+use crate::console::parts::Column;
 use crate::console::{parts, text};
 use crate::store::transactions::{Record, by_id};
 
@@ -187,14 +188,7 @@ fn ledger_step(record: &Record) -> Markup {
 fn table(records: &[Record]) -> Markup {
     html! {
         table.list.wide {
-            thead {
-                tr {
-                    th scope="col" { "Recorded (UTC)" }
-                    th scope="col" { "Verdict" }
-                    th scope="col" { "Reason" }
-                    th.right scope="col" { "Partition:offset" }
-                }
-            }
+            (parts::heads(&[Column::Left("Recorded (UTC)"), Column::Left("Verdict"), Column::Left("Reason"), Column::Right("Partition:offset")]))
             tbody {
                 @for record in records {
                     tr {
