@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 use millrace_metrics::{
-    LEDGER_ACTIVE, LEDGER_BATCH, LEDGER_FENCED, LEDGER_LAG, LEDGER_LOG_END, LEDGER_POSITION,
-    LEDGER_RECORDS, LEDGER_REJECTED, LEDGER_RETRIED, LEDGER_SKIPPED, LEDGER_STAGE,
+    LEDGER_ACTIVE, LEDGER_BATCH, LEDGER_FENCED, LEDGER_FROZEN, LEDGER_LAG, LEDGER_LOG_END,
+    LEDGER_POSITION, LEDGER_RECORDS, LEDGER_REJECTED, LEDGER_RETRIED, LEDGER_SKIPPED, LEDGER_STAGE,
 };
 use millrace_rules::Reason;
 
@@ -69,6 +69,10 @@ pub(crate) fn any_misrouted(outcome: &Outcome<'_>) -> bool {
 
 pub(crate) fn fenced() {
     counter!(LEDGER_FENCED).increment(1);
+}
+
+pub(crate) fn ended_frozen() {
+    counter!(LEDGER_FROZEN).increment(1);
 }
 
 pub(crate) fn retried() {

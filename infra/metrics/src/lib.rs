@@ -36,6 +36,8 @@ pub const LEDGER_BATCH: &str = "millrace_ledger_batch_records";
 pub const LEDGER_STAGE: &str = "millrace_ledger_stage_seconds";
 /// Batches that met another owner's position.
 pub const LEDGER_FENCED: &str = "millrace_ledger_fenced_batches_total";
+/// Connections of frozen owners that were ended.
+pub const LEDGER_FROZEN: &str = "millrace_ledger_frozen_owners_ended_total";
 /// Batches decided afresh because another transaction was in the way.
 pub const LEDGER_RETRIED: &str = "millrace_ledger_retried_batches_total";
 /// The next offset to apply; label `partition`.
@@ -60,7 +62,7 @@ pub const READMODEL_FOLD: &str = "millrace_readmodel_fold_seconds";
 /// Folds that failed, once per partition; label `model`.
 pub const READMODEL_FAILURES: &str = "millrace_readmodel_failures_total";
 
-const COUNTERS: [(&str, &str); 12] = [
+const COUNTERS: [(&str, &str); 13] = [
     (
         PUBLISHER_RECORDS,
         "Records with a final answer from Kafka, by result.",
@@ -74,6 +76,10 @@ const COUNTERS: [(&str, &str); 12] = [
     (LEDGER_SKIPPED, "Log offsets without a record."),
     (LEDGER_REJECTED, "Rejected records by reason."),
     (LEDGER_FENCED, "Batches that met another owner's position."),
+    (
+        LEDGER_FROZEN,
+        "Connections of frozen owners that were ended.",
+    ),
     (LEDGER_RETRIED, "Batches decided afresh after a conflict."),
     (READMODEL_FOLDS, "Folds of a read model that worked."),
     (READMODEL_ROWS, "Slices written to a read model's table."),

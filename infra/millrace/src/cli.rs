@@ -18,7 +18,8 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 
 use crate::commands::{
-    accounts, dev, gateway, generate, import, ledger, migrate, project, query, topics, verify,
+    accounts, dev, gateway, generate, import, ledger, migrate, positions, project, query, topics,
+    verify,
 };
 
 /// Exit status of wrong usage, as in BSD's sysexits.h.
@@ -122,6 +123,9 @@ pub enum Command {
     /// Set or show what accounts may do.
     #[command(subcommand)]
     Accounts(accounts::Accounts),
+    /// Show where partitions stand, or accept that log and database do not fit.
+    #[command(subcommand)]
+    Positions(positions::Positions),
     /// Prove that nothing was lost, counted twice or changed.
     Verify(verify::Flags),
 }
@@ -211,6 +215,25 @@ impl Database {
         let mut connection = self.connect().await?;
         schema::check(&mut connection).await?;
         Ok(connection)
+    }
+}
+
+/// Who acts, for what is kept of it.
+#[derive(Debug, Clone, Args)]
+pub struct Operator {
+    /// Who does this; kept for ever [default: the user's name].
+    #[arg(long, env = "MILLRACE_OPERATOR", value_parser = reason)]
+    operator: Option<String>,
+}
+
+impl Operator {
+    /// The name.
+    pub fn name(&self) -> String {
+        let user = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+        let named = self.operator.clone().or_else(|| user().ok());
+        named
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "unknown".into())
     }
 }
 
@@ -381,6 +404,15 @@ fn variable_of(error: &clap::Error) -> Option<OsString> {
 pub fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
     text.parse()
         .map_err(|_| "a whole number of at least 1".into())
+}
+
+/// A text that says something and that the database can keep.
+pub fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let is_text = !text.is_empty() && text.len() <= 1_000 && !text.contains('\0');
+    is_text
+        .then(|| text.to_owned())
+        .ok_or_else(|| "1 to 1,000 bytes of text".into())
 }
 
 fn brokers(text: &str) -> Result<String, String> {

@@ -24,6 +24,7 @@ use std::time::Duration;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
 use crate::board::Board;
 use crate::kafka::assignment::{Assignment, Stop};
@@ -56,6 +57,7 @@ pub struct Lane<L, S, C> {
     intake: Intake,
     memory: Memory,
     topic: Option<Topic>,
+    database: Option<Uuid>,
     backoff: Backoff,
     last_tick: Duration,
     topic_checked_at: Duration,
@@ -84,6 +86,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             intake: Intake::default(),
             memory: Memory::default(),
             topic: None,
+            database: None,
             backoff: Backoff::default(),
             last_tick: Duration::ZERO,
             topic_checked_at: Duration::ZERO,
@@ -100,8 +103,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         while !stop() && !self.broken {
             self.step().await;
         }
-        let positions: Vec<_> = self.assignment.positions().collect();
-        self.log.hint(&positions);
+        self.hint();
         self.board
             .remove(self.assignment.partitions().map(|(partition, _)| partition));
     }
@@ -179,29 +181,25 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         }
     }
 
-    /// Keeps the records that continue their partitions; settles doubts about holes.
+    /// Keeps the records that continue their partitions; settles doubts about what is missing.
     async fn take_in(&mut self) {
         let Self {
             intake, assignment, ..
         } = self;
-        intake.retain(|record| assignment.take(record));
+        intake.retain(|record, key, value| assignment.take(record, key, value));
         for partition in self.intake.take_ends() {
             self.assignment.end(partition);
         }
-        for (partition, next) in self.assignment.doubts() {
+        for (partition, stop) in self.assignment.take_stops() {
+            self.stop(partition, stop);
+        }
+        for partition in self.assignment.doubts() {
             match self.log.bounds(partition).await {
-                Ok(bounds) if bounds.start > next => {
-                    let (start, position) = (bounds.start, next);
-                    self.stop(
-                        partition,
-                        Stop::LogStartBeyond {
-                            partition,
-                            start,
-                            position,
-                        },
-                    );
-                }
-                Ok(_) => self.seek(partition, next).await,
+                Ok(bounds) => match self.assignment.seek_from(partition, bounds) {
+                    Ok(Some(offset)) => self.seek(partition, offset).await,
+                    Ok(None) => {}
+                    Err(stop) => self.stop(partition, stop),
+                },
                 Err(failure) => self.fail([partition].into_iter(), &failure),
             }
         }

@@ -102,7 +102,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
                         let rest = waiting.into_iter().flat_map(Batch::by_partition);
                         waiting = rest.filter(|part| !part.shares_any(&partitions)).collect();
                     }
-                    self.drop_batches(partitions, failure);
+                    self.drop_batches(partitions, failure).await;
                 }
             }
         }
@@ -110,8 +110,11 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
     }
 
     /// Nothing of these partitions was applied, or nobody knows: they are checked again.
-    fn drop_batches(&mut self, partitions: Vec<i32>, failure: Failure) {
+    async fn drop_batches(&mut self, partitions: Vec<i32>, failure: Failure) {
         match failure {
+            Failure::Store(store::Error::Locked(_)) => {
+                self.wait_for_owner(partitions, &failure).await;
+            }
             Failure::Fenced { .. } => {
                 observe::fenced();
                 self.fail(partitions.into_iter(), &failure);
@@ -122,6 +125,18 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
                 }
             }
             failure => self.fail(partitions.into_iter(), &failure),
+        }
+    }
+
+    /// Another owner holds a lock, for long: it is about to end, unless it is frozen.
+    async fn wait_for_owner(&mut self, partitions: Vec<i32>, failure: &Failure) {
+        match self.store.end_frozen(&partitions).await {
+            Ok(true) => {
+                observe::ended_frozen();
+                self.recheck(&partitions);
+            }
+            Ok(false) => self.fail(partitions.into_iter(), failure),
+            Err(error) => self.fail(partitions.into_iter(), &error),
         }
     }
 

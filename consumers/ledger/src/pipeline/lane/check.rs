@@ -51,10 +51,14 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
                 Err(failure) => checked.failed.push((*partition, failure)),
             }
         }
+        let known: Vec<_> = bounds.keys().copied().collect();
+        // Read before the positions, which only grow.
+        let hints = self.log.hints(&known).await?;
         let log_starts: Vec<_> = bounds.iter().map(|(p, b)| (*p, b.start)).collect();
         let attached = self.store.attach(&topic, &log_starts).await?;
         let misfit = misfit(&attached.topic, &topic);
         self.topic = Some(attached.topic);
+        self.database = Some(attached.database);
         if let Some(stop) = misfit {
             for partition in unchecked {
                 self.stop(*partition, stop.clone());
@@ -66,8 +70,12 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             let Some(bounds) = bounds.get(&partition) else {
                 continue;
             };
-            self.board.taken_over(partition, position.anchor_timestamp);
-            match self.assignment.check(position, *bounds) {
+            let anchored_at = position.anchor.and_then(|anchor| anchor.timestamp);
+            self.board.taken_over(partition, anchored_at);
+            let hint = hints
+                .iter()
+                .find(|hint| hint.partition == partition && hint.database == attached.database);
+            match self.assignment.check(position, *bounds, hint) {
                 Ok(offset) => checked.starts.push((partition, offset)),
                 Err(stop) => self.stop(partition, stop),
             }
@@ -94,11 +102,16 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         let partitions: Vec<_> = partitions.collect();
         let wait_ms = wait.as_millis();
         warn!(error = %failure, ?partitions, wait_ms, "cannot go on: trying again");
+        self.recheck(&partitions);
+    }
+
+    /// What is known of the partitions is in doubt: they begin anew.
+    pub(super) fn recheck(&mut self, partitions: &[i32]) {
         self.memory.clear();
-        for partition in &partitions {
+        for partition in partitions {
             self.assignment.recheck(*partition);
         }
-        self.log.hold(&partitions);
+        self.log.hold(partitions);
     }
 }
 

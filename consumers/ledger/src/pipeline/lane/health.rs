@@ -31,8 +31,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         self.last_tick = now;
         self.backoff.forget(now);
         self.report_health().await;
-        let positions: Vec<_> = self.assignment.positions().collect();
-        self.log.hint(&positions);
+        self.hint();
         let idle = self.idle_since.is_some_and(|since| now >= since + TICK);
         self.prove_tails(if idle { PATIENCE_IDLE } else { PATIENCE_BUSY })
             .await;
@@ -57,7 +56,14 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
                 self.stop(partition, stop.clone());
             }
         }
-        self.assignment.recheck_partition_counts();
+        self.assignment.recheck_stopped();
+    }
+
+    /// Tells the broker how far the database is.
+    pub(super) fn hint(&mut self) {
+        if let Some(database) = self.database {
+            self.log.hint(&self.assignment.hints(database));
+        }
     }
 
     async fn prove_tails(&mut self, patience: u32) {
@@ -92,6 +98,11 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             observe::partition(status);
         }
         let written = self.store.publish_status(&statuses).await;
+        if written.is_err() {
+            // What comes after this connection may be another database, or an older one.
+            let active: Vec<_> = self.assignment.positions().map(|(p, _)| p).collect();
+            self.recheck(&active);
+        }
         let problems = [
             self.log.problem().map(|problem| problem.to_string()),
             written
