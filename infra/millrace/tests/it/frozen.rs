@@ -15,7 +15,7 @@ const HOLDERS: &str = "select count(*) from pg_locks l join pg_stat_activity a u
 
 /// Stops the process at a moment at which it holds a partition's lock.
 async fn freeze_in_a_batch(place: &Place, victim: &mut Replica) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while Instant::now() < deadline {
         victim.process().signal("STOP");
         place.let_run(Duration::from_millis(50)).await;
@@ -68,10 +68,7 @@ async fn a_frozen_owner_is_ended_and_finds_itself_fenced_when_it_wakes() {
         "{}",
         other.log()
     );
-    assert_eq!(
-        other.metric("millrace_ledger_frozen_owners_ended_total"),
-        1.0
-    );
+    assert!(other.metric("millrace_ledger_frozen_owners_ended_total") > 0.0);
     victim.process().signal("CONT");
     until("the first has its share again", async || {
         (victim.partitions("active").len() == 1).then_some(())
