@@ -415,7 +415,8 @@ pub fn reason(text: &str) -> Result<String, String> {
         .ok_or_else(|| "1 to 1,000 bytes of text".into())
 }
 
-fn brokers(text: &str) -> Result<String, String> {
+/// A list of host:port.
+pub fn brokers(text: &str) -> Result<String, String> {
     let valid = |broker: &str| {
         broker.rsplit_once(':').is_some_and(|(host, port)| {
             !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
