@@ -18,8 +18,8 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 
 use crate::commands::{
-    accounts, dev, gateway, generate, import, ledger, migrate, positions, project, query, topics,
-    verify,
+    accounts, checkpoint, dev, export, gateway, generate, import, ledger, migrate, positions,
+    project, query, topics, verify,
 };
 
 /// Exit status of wrong usage, as in BSD's sysexits.h.
@@ -128,6 +128,11 @@ pub enum Command {
     Positions(positions::Positions),
     /// Prove that nothing was lost, counted twice or changed.
     Verify(verify::Flags),
+    /// Write the whole ledger to a file, in the order of its hash chains.
+    Export(export::Flags),
+    /// Mark where the hash chains are, sign it, and check later that nothing before it has changed.
+    #[command(subcommand)]
+    Checkpoint(checkpoint::Checkpoints),
 }
 
 /// Where Kafka is.

@@ -8,12 +8,14 @@
 //! | [`telemetry`] | logs and the metrics' recorder |
 //! | [`admin`] | `/metrics`, `/livez`, `/readyz` |
 //! | [`shutdown`] | the signals |
+//! | [`signing`] | the keys and signatures of checkpoints |
 
 mod admin;
 mod cli;
 mod commands;
 mod dev;
 mod shutdown;
+mod signing;
 mod telemetry;
 
 use std::process::ExitCode;

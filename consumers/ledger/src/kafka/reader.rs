@@ -25,7 +25,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How long the log may give nothing before it counts as not readable.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 /// How many intakes are read ahead: at most 4 MiB and 5,000 records each.
 const AHEAD_MAX: usize = 4;

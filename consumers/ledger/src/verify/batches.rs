@@ -1,9 +1,11 @@
 //! Reads positions and batches, and finds what they do not account for.
 
+use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::chain::{Head, Numbers};
 use crate::store::Micros;
+use crate::verify::text;
 use crate::verify::walk::{End, Start};
 
 /// How many rows, and how many offsets of the log, are in memory at a time. One batch may have more.
@@ -13,9 +15,11 @@ const ROWS_MAX: i64 = 20_000;
 const BYTES_MAX: i64 = 16 * 1024 * 1024;
 
 /// A row of `batches`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Batch {
+    #[serde(flatten, with = "text::NumbersText")]
     pub(super) numbers: Numbers,
+    #[serde(with = "hex")]
     pub(super) chain_head: Vec<u8>,
 }
 

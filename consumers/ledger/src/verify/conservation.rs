@@ -1,5 +1,7 @@
 //! Every offset has one verdict: counted from the batches, and independently from the tables.
 
+use std::ops::Range;
+
 use sqlx::PgConnection;
 
 use crate::verify::walk::{End, Start};
@@ -57,22 +59,8 @@ async fn count_one(
     start: &Start,
     end: &End,
 ) -> Result<(Counts, Counts), sqlx::Error> {
-    let batches = sqlx::query_as!(
-        Counts,
-        r#"select coalesce(sum(posted), 0)::bigint as "posted!",
-             coalesce(sum(duplicate), 0)::bigint as "duplicate!",
-             coalesce(sum(rejected), 0)::bigint as "rejected!",
-             coalesce(sum(refused), 0)::bigint as "refused!",
-             coalesce(sum(parked), 0)::bigint as "parked!",
-             coalesce(sum(discarded), 0)::bigint as "discarded!",
-             coalesce(sum(skipped), 0)::bigint as "skipped!"
-         from millrace.batches where partition = $1 and batch >= $2 and batch < $3"#,
-        end.partition,
-        start.next_batch,
-        end.next_batch
-    )
-    .fetch_one(&mut *connection)
-    .await?;
+    let range = start.next_batch..end.next_batch;
+    let batches = count_batches(connection, end.partition, range).await?;
     // Duplicates and skipped offsets have no rows: the log shows them.
     let tables = sqlx::query_as!(
         Counts,
@@ -98,4 +86,28 @@ async fn count_one(
     .fetch_one(connection)
     .await?;
     Ok((batches, tables))
+}
+
+/// What some batches of a partition count.
+pub(super) async fn count_batches(
+    connection: &mut PgConnection,
+    partition: i32,
+    batches: Range<i64>,
+) -> Result<Counts, sqlx::Error> {
+    sqlx::query_as!(
+        Counts,
+        r#"select coalesce(sum(posted), 0)::bigint as "posted!",
+             coalesce(sum(duplicate), 0)::bigint as "duplicate!",
+             coalesce(sum(rejected), 0)::bigint as "rejected!",
+             coalesce(sum(refused), 0)::bigint as "refused!",
+             coalesce(sum(parked), 0)::bigint as "parked!",
+             coalesce(sum(discarded), 0)::bigint as "discarded!",
+             coalesce(sum(skipped), 0)::bigint as "skipped!"
+         from millrace.batches where partition = $1 and batch >= $2 and batch < $3"#,
+        partition,
+        batches.start,
+        batches.end
+    )
+    .fetch_one(connection)
+    .await
 }

@@ -7,6 +7,8 @@
 //! | `log`, `compare` | each record of the log has the row, or the earlier duplicate, that it must have |
 //! | `conservation` | the counts of the batches are those of the tables |
 //! | `balances` | balances are the ledger's sums, debits equal credits |
+//! | [`checkpoint`] | what was marked at an earlier time is still part of the chain |
+//! | [`export`] | the chain again, from a file |
 //! | `batches`, `rows`, `row`, `text` | reading and writing the rows |
 //!
 //! Everything that is walked is append-only and lies before the positions that were read first, so no
@@ -14,20 +16,24 @@
 
 mod balances;
 mod batches;
+pub mod checkpoint;
 mod compare;
 mod conservation;
+pub mod export;
 mod log;
 mod row;
 mod rows;
 mod text;
 mod walk;
 
+use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
 use crate::kafka;
 use crate::kafka::consumer::Settings;
 use crate::kafka::reader::Reader;
 use crate::verify::batches::{ends, last_before, unaccounted};
+use crate::verify::checkpoint::Checkpoint;
 use crate::verify::compare::Difference;
 use crate::verify::log::Log;
 pub use crate::verify::log::LogReport;
@@ -44,6 +50,8 @@ pub struct Options {
     pub since: Option<i64>,
     /// Where the log is, to be read too.
     pub log: Option<Settings>,
+    /// What was marked earlier and must still be there.
+    pub checkpoint: Option<Checkpoint>,
 }
 
 /// Why there is neither a proof nor a failure of it.
@@ -76,7 +84,7 @@ pub struct Finding {
 }
 
 /// Records and offsets by what became of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     missing_docs,
     reason = "the columns are described with the table batches"
@@ -145,6 +153,8 @@ pub struct Report {
     pub counts: Counts,
     /// The log, if it was read.
     pub log: Option<LogReport>,
+    /// Partitions whose mark in the checkpoint was looked for.
+    pub marks: Option<usize>,
     /// Read models compared with their folds.
     pub read_models: usize,
     /// Failures, at most [`NAMED_MAX`] of each check; empty is the proof.
@@ -182,6 +192,9 @@ pub async fn verify(
     mut progress: impl FnMut(&Report),
 ) -> Result<Report, Error> {
     let mut report = Report::default();
+    if let Some(checkpoint) = &options.checkpoint {
+        checkpoint::compare(connection, checkpoint, &mut report).await?;
+    }
     let walks = plan(connection, options.since).await?;
     report.rows_total = walks
         .iter()

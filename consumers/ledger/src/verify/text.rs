@@ -1,4 +1,55 @@
 //! How moments, bytes and JSON are written in exports and checkpoints.
+#![expect(
+    clippy::trivially_copy_pass_by_ref,
+    clippy::ref_option,
+    reason = "serde hands out references to fields"
+)]
+
+use serde::{Deserialize, Serialize};
+
+use crate::chain::Numbers;
+
+/// [`Numbers`] as they are written.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Numbers")]
+pub(super) struct NumbersText {
+    partition: i32,
+    batch: i64,
+    incarnation: i32,
+    from_offset: i64,
+    next_offset: i64,
+    first_seq: i64,
+    next_seq: i64,
+    posted: i32,
+    duplicate: i32,
+    rejected: i32,
+    refused: i32,
+    parked: i32,
+    discarded: i32,
+    skipped: i64,
+    #[serde(with = "micros")]
+    recorded_at: i64,
+}
+
+/// Microseconds since 1970 as [`time`].
+pub(super) mod micros {
+    use serde::{Deserializer, Serializer};
+
+    use crate::store::Micros;
+
+    pub(in crate::verify) fn serialize<S: Serializer>(
+        at: &i64,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        super::time::serialize(&Micros(*at), serializer)
+    }
+
+    pub(in crate::verify) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<i64, D::Error> {
+        Ok(super::time::deserialize(deserializer)?.0)
+    }
+}
 
 /// RFC 3339 in UTC, to the microsecond.
 pub(super) mod time {

@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 use crate::chain::{Chain, GENESIS, Head, Numbers};
 use crate::verify::batches::{Batch, read_batches};
 use crate::verify::log::Log;
+use crate::verify::row::Row;
 use crate::verify::rows::Rows;
 use crate::verify::{Error, Report, log};
 
@@ -56,8 +57,8 @@ impl Start {
 }
 
 /// Where the walk through a partition is.
-pub(super) struct Walk<'e> {
-    pub(super) end: &'e End,
+pub(super) struct Walk {
+    pub(super) partition: i32,
     pub(super) head: Head,
     pub(super) next_seq: i64,
     pub(super) next_batch: i64,
@@ -79,7 +80,7 @@ pub(super) async fn walk(
     report: &mut Report,
     progress: &mut impl FnMut(&Report),
 ) -> Result<(), Error> {
-    let mut walk = Walk::new(start, end);
+    let mut walk = Walk::new(end.partition, start);
     if let Some(log) = &mut log {
         log.begin(end, start.log_from(end), report).await?;
     }
@@ -102,7 +103,7 @@ pub(super) async fn walk(
         progress(report);
     }
     if walk.next_batch >= end.next_batch {
-        walk.arrive(report);
+        walk.arrive(end, report);
     }
     if let Some(log) = log {
         log.finish(end, report).await?;
@@ -110,10 +111,10 @@ pub(super) async fn walk(
     Ok(())
 }
 
-impl<'e> Walk<'e> {
-    fn new(start: &Start, end: &'e End) -> Self {
+impl Walk {
+    pub(super) fn new(partition: i32, start: &Start) -> Self {
         Self {
-            end,
+            partition,
             head: start.head,
             next_seq: start.next_seq,
             next_batch: start.next_batch,
@@ -125,10 +126,10 @@ impl<'e> Walk<'e> {
         }
     }
 
-    fn place(&self) -> String {
+    pub(super) fn place(&self) -> String {
         format!(
             "partition {}, batch {}, seq {}",
-            self.end.partition, self.next_batch, self.next_seq
+            self.partition, self.next_batch, self.next_seq
         )
     }
 
@@ -139,13 +140,19 @@ impl<'e> Walk<'e> {
         report: &mut Report,
     ) -> Result<(), String> {
         for batch in chunk {
-            self.step(batch, &mut rows, report)?;
+            let take = |seq| rows.take(seq).ok_or_else(|| "no table has the row".into());
+            self.step(batch, take, report)?;
         }
         rows.finish()
     }
 
-    /// One batch: its numbers, its rows, its head.
-    fn step(&mut self, batch: &Batch, rows: &mut Rows, report: &mut Report) -> Result<(), String> {
+    /// One batch: its numbers, its rows, its head. `take` gives the row with a `seq`.
+    pub(super) fn step(
+        &mut self,
+        batch: &Batch,
+        mut take: impl FnMut(i64) -> Result<Row, String>,
+        report: &mut Report,
+    ) -> Result<(), String> {
         let numbers = &batch.numbers;
         if numbers.batch != self.next_batch || numbers.first_seq != self.next_seq {
             return Err(format!(
@@ -170,7 +177,7 @@ impl<'e> Walk<'e> {
             ..*numbers
         };
         while self.next_seq < numbers.next_seq {
-            let row = rows.take(self.next_seq).ok_or("no table has the row")?;
+            let row = take(self.next_seq)?;
             row.enter(&mut chain, &mut counted)?;
             self.next_seq += 1;
             report.rows += 1;
@@ -197,8 +204,7 @@ impl<'e> Walk<'e> {
     }
 
     /// After the last batch: it must have led to the position.
-    fn arrive(&self, report: &mut Report) {
-        let end = self.end;
+    fn arrive(&self, end: &End, report: &mut Report) {
         let stored = (
             end.next_seq,
             end.position,

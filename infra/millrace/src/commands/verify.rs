@@ -1,5 +1,6 @@
 //! `millrace verify`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -8,14 +9,16 @@ use clap::Args;
 use millrace_ledger::group::SystemClock;
 use millrace_ledger::kafka::consumer::Settings;
 use millrace_ledger::pipeline::lane::Clock as _;
+use millrace_ledger::verify::checkpoint::Checkpoint;
 use millrace_ledger::verify::{self, Counts, Options, Report, Stage};
 use sqlx::PgConnection;
 use tracing::info;
 
 use crate::cli::{Database, Kafka, Usage, brokers, print};
+use crate::commands::checkpoint::{read_file, read_signed};
 
 /// How often progress is shown.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The name that the client needs; the group is never joined.
 const GROUP: &str = "millrace-verify";
@@ -32,7 +35,8 @@ does not, or when something could not be read.
 Examples:
   millrace verify --database-url postgres://millrace@db/millrace
   millrace verify --brokers kafka-1:9092
-  millrace verify --since 1h"
+  millrace verify --since 1h
+  millrace verify --checkpoint month.json --public-key bank.key.pub"
 )]
 pub struct Flags {
     #[command(flatten)]
@@ -47,6 +51,12 @@ pub struct Flags {
     /// than this (90m, 12h). Balances and read models are not compared then.
     #[arg(long, value_parser = since)]
     since: Option<Since>,
+    /// A file of millrace checkpoint write: the database must still lead through its chain heads.
+    #[arg(long)]
+    checkpoint: Option<PathBuf>,
+    /// The public key of whoever signed the checkpoint [default: its signature is not checked].
+    #[arg(long, requires = "checkpoint")]
+    public_key: Option<PathBuf>,
 }
 
 /// From when on.
@@ -85,6 +95,7 @@ pub async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     let options = Options {
         since: flags.since.map(Since::micros),
         log: log(flags, &mut connection).await?,
+        checkpoint: flags.checkpoint()?,
     };
     let start = Instant::now();
     let mut progress = Progress::new(start);
@@ -98,6 +109,18 @@ pub async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
         }
         verify::Error::Database(_) => anyhow::Error::new(error).context("verifying"),
     })?;
+    print_findings(&report);
+    print(&conserved(&report));
+    print(&checked(&report, &options, start.elapsed()));
+    Ok(if report.findings.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Names what failed.
+pub fn print_findings(report: &Report) {
     for finding in &report.findings {
         print(&format!(
             "FAILED {}: {}: {}",
@@ -107,13 +130,16 @@ pub async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     if report.unnamed > 0 {
         print(&format!("FAILED {} more", report.unnamed));
     }
-    print(&conserved(&report));
-    print(&checked(&report, &options, start.elapsed()));
-    Ok(if report.findings.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+}
+
+impl Flags {
+    fn checkpoint(&self) -> anyhow::Result<Option<Checkpoint>> {
+        Ok(match (&self.checkpoint, &self.public_key) {
+            (None, _) => None,
+            (Some(file), Some(key)) => Some(read_signed(file, key)?),
+            (Some(file), None) => Some(read_file(file)?.1),
+        })
+    }
 }
 
 /// Where the log is, if it is to be read: the topic is the one that the database applies.
@@ -172,13 +198,16 @@ fn checked(report: &Report, options: &Options, elapsed: Duration) -> String {
             log.records, log.gone
         ),
     };
+    let marks = report.marks.map_or(String::new(), |marks| {
+        format!("; {marks} marks of the checkpoint")
+    });
     let result = match report.findings.len() as u64 + report.unnamed {
         0 => "everything holds".into(),
         1 => "1 failure".into(),
         failures => format!("{failures} failures"),
     };
     format!(
-        "{} partitions, {} batches, {} rows, {sums}; {log}; in {:.1} s: {result}",
+        "{} partitions, {} batches, {} rows, {sums}; {log}{marks}; in {:.1} s: {result}",
         report.partitions,
         report.batches,
         report.rows,
@@ -187,14 +216,15 @@ fn checked(report: &Report, options: &Options, elapsed: Duration) -> String {
 }
 
 /// What was shown last, and when.
-struct Progress {
+pub struct Progress {
     start: Instant,
     shown: Instant,
     rows: u64,
 }
 
 impl Progress {
-    fn new(start: Instant) -> Self {
+    /// Nothing was shown yet.
+    pub fn new(start: Instant) -> Self {
         Self {
             start,
             shown: start,
@@ -202,7 +232,8 @@ impl Progress {
         }
     }
 
-    fn show(&mut self, report: &Report) {
+    /// Shows how far it is, each 2 seconds.
+    pub fn show(&mut self, report: &Report) {
         let elapsed = self.shown.elapsed();
         if elapsed < PROGRESS_INTERVAL {
             return;
@@ -210,7 +241,9 @@ impl Progress {
         let rows = report.rows - self.rows;
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let rows_per_s = (rows as f64 / elapsed.as_secs_f64()).round();
-        let done = 100 * report.rows / report.rows_total.max(1);
+        // The number of rows is not known of a file.
+        let share = (100 * report.rows).checked_div(report.rows_total);
+        let done = share.map_or("unknown".into(), |share| format!("{share}%"));
         info!(
             stage = match report.stage {
                 Stage::Chains => "chains",
@@ -222,7 +255,7 @@ impl Progress {
             batches = report.batches,
             rows = report.rows,
             rows_per_s,
-            done = format!("{done}%"),
+            done,
             records = report.log.map_or(0, |log| log.records),
             seconds = self.start.elapsed().as_secs(),
             "verifying"
