@@ -168,29 +168,6 @@ impl Intake {
     }
 }
 
-/// What headers in the form of [`Batch::headers`] say of the value.
-pub fn content_type_of(headers: &[u8]) -> ContentType {
-    let mut content_type = ContentType::Avro;
-    let mut rest = headers;
-    while let Some(name) = take_part(&mut rest) {
-        let value = take_part(&mut rest);
-        if name.eq_ignore_ascii_case(ContentType::HEADER.as_bytes()) {
-            content_type = ContentType::from_header(value.unwrap_or_default());
-        }
-    }
-    content_type
-}
-
-/// Takes a length and as many bytes; none where the length is -1, or where they are not there.
-fn take_part<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let (length, after) = rest.split_first_chunk::<4>()?;
-    *rest = after;
-    let length = usize::try_from(i32::from_be_bytes(*length)).ok()?;
-    let (part, after) = after.split_at_checked(length)?;
-    *rest = after;
-    Some(part)
-}
-
 /// A range `[from, next)` of one partition's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogRange {
@@ -369,11 +346,6 @@ mod tests {
         assert_eq!(
             batch.headers(record),
             b"\0\0\0\x0cContent-Type\0\0\0\x10application/json\0\0\0\x01x\xff\xff\xff\xff"
-        );
-        assert_eq!(content_type_of(batch.headers(record)), ContentType::Json);
-        assert_eq!(
-            content_type_of(b"\0\0\0\x01x\xff\xff\xff\xff"),
-            ContentType::Avro
         );
     }
 

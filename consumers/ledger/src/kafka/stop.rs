@@ -77,6 +77,22 @@ pub enum Stop {
         /// What this replica was told to read.
         found: String,
     },
+    /// Parking would go on and on: a bad deploy, a wrong schema.
+    #[error(
+        "{parked} of the last {records} records of partition {partition} cannot be understood, more than \
+         {percent} %: nothing more of it is parked or applied; mend the sender or this replica, or allow more \
+         with --park-brake-percent"
+    )]
+    ParkBrake {
+        /// The partition.
+        partition: i32,
+        /// How many records were looked at.
+        records: u64,
+        /// How many of them would be parked.
+        parked: u64,
+        /// The share that is allowed.
+        percent: u8,
+    },
     /// The database has rows where the position says there are none.
     #[error("the database contradicts its own positions: {0}")]
     Contradiction(String),

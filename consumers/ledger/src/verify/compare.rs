@@ -71,21 +71,66 @@ pub(super) fn merge(
             }
             continue;
         }
-        match record.content {
-            Some((id, digest)) => unstored.push(Unstored {
-                offset: record.offset,
-                id,
-                digest,
-                seqs: (seqs.start, seqs.end),
-            }),
-            None => differences.push(Difference {
-                offset: record.offset,
-                detail: "the record is no valid transaction, and no row has it".into(),
-            }),
+        match Unstored::of(record, seqs) {
+            Ok(record) => unstored.push(record),
+            Err(difference) => differences.push(difference),
         }
     }
     differences.extend(rows.map(missing));
     unstored
+}
+
+/// What was replayed, each with the `seq` of its resolution: the row of what became of it has the next
+/// one. Gives the records without a row, like [`merge`].
+pub(super) fn pair(
+    replayed: &[(i64, LogRecord)],
+    stored: &[Stored<'_>],
+    seqs: &Range<i64>,
+    differences: &mut Vec<Difference>,
+) -> Vec<Unstored> {
+    let mut rows: HashMap<i64, &Stored<'_>> = stored.iter().map(|row| (row.seq, row)).collect();
+    let mut unstored = Vec::new();
+    for (seq, record) in replayed {
+        let offset = record.offset;
+        match rows.remove(&(seq + 1)) {
+            Some(row) if row.offset != offset => differences.push(Difference {
+                offset,
+                detail: format!("its row (seq {}) says offset {}", row.seq, row.offset),
+            }),
+            Some(row) => {
+                let fit = row.fits(record).err();
+                differences.extend(fit.map(|detail| Difference { offset, detail }));
+            }
+            None => match Unstored::of(record, seqs) {
+                Ok(record) => unstored.push(record),
+                Err(difference) => differences.push(difference),
+            },
+        }
+    }
+    let mut left: Vec<_> = rows.into_values().collect();
+    left.sort_unstable_by_key(|row| row.seq);
+    differences.extend(left.into_iter().map(|row| Difference {
+        offset: row.offset,
+        detail: format!("nothing was replayed to the row with seq {}", row.seq),
+    }));
+    unstored
+}
+
+impl Unstored {
+    fn of(record: &LogRecord, seqs: &Range<i64>) -> Result<Self, Difference> {
+        let offset = record.offset;
+        let Some((id, digest)) = record.content else {
+            let detail = "the record is no valid transaction, and no row has it".into();
+            return Err(Difference { offset, detail });
+        };
+        let seqs = (seqs.start, seqs.end);
+        Ok(Self {
+            offset,
+            id,
+            digest,
+            seqs,
+        })
+    }
 }
 
 impl Stored<'_> {
@@ -246,6 +291,27 @@ mod tests {
         // Two rows for one record.
         let twice = [bound(0, 5, 1, &one), bound(1, 5, 1, &one)];
         assert_eq!(offsets(&records[..1], &twice).0, [5]);
+    }
+
+    #[test]
+    fn what_was_replayed_is_held_against_the_row_after_its_resolution() {
+        let (one, two) = ([1; 32], [2; 32]);
+        let replayed = [(0, record(8, 1)), (2, record(5, 2)), (3, record(8, 2))];
+        let offsets = |stored: &[Stored<'_>]| {
+            let mut differences = Vec::new();
+            let unstored = pair(&replayed, stored, &(0..5), &mut differences);
+            let offsets: Vec<_> = differences.iter().map(|d| d.offset).collect();
+            (offsets, unstored.len())
+        };
+        let rows = [bound(1, 8, 1, &one), bound(4, 8, 2, &two)];
+        assert_eq!(offsets(&rows), (vec![], 1));
+        assert_eq!(offsets(&[bound(1, 8, 1, &two), rows[1]]), (vec![8], 1));
+        assert_eq!(offsets(&[bound(1, 7, 1, &one), rows[1]]), (vec![8], 1));
+        assert_eq!(offsets(&[rows[0]]), (vec![], 2));
+        assert_eq!(
+            offsets(&[rows[0], rows[1], bound(9, 3, 1, &one)]),
+            (vec![3], 1)
+        );
     }
 
     #[test]

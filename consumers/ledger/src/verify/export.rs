@@ -1,7 +1,7 @@
 //! The ledger as a file, in the order of its hash chains, and the proof over such a file.
 //!
 //! One JSON object a line: first `export`, then each `batch` of each partition followed by its rows
-//! (`ledger`, `refused`, `parked`) in order of `seq`, at last `end`. Moments are RFC 3339, bytes are
+//! (`ledger`, `refused`, `parked`, `resolution`) in order of `seq`, at last `end`. Moments are RFC 3339, bytes are
 //! hexadecimal digits; all else is named as the columns of the tables are.
 
 use std::collections::BTreeMap;

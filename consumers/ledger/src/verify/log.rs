@@ -2,14 +2,15 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use millrace_schemas::ContentType;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::chain::{Numbers, anchor};
 use crate::kafka::reader::{LogRecord, Read, Reader, Span};
-use crate::record::content_type_of;
+use crate::parking::headers;
 use crate::verify::batches::Batch;
-use crate::verify::compare::{Binding, Difference, Unstored, check_known, merge};
+use crate::verify::compare::{Binding, Difference, Unstored, check_known, merge, pair};
 use crate::verify::rows::Rows;
 use crate::verify::walk::{End, Start};
 use crate::verify::{Error, Report};
@@ -228,8 +229,7 @@ pub(super) async fn compare_replays(
         let replayed = replayed(connection, partition, (seqs.start, seqs.end)).await?;
         let stored = rows.stored(&seqs);
         let mut differences = Vec::new();
-        // Their order is that of the parked records, not that of their offsets.
-        let known = merge(&replayed, &stored, &(seqs.end..seqs.end), &mut differences);
+        let known = pair(&replayed, &stored, &(seqs.end..seqs.end), &mut differences);
         if differences.is_empty() && i64::try_from(known.len()) != Ok(numbers.duplicate.into()) {
             differences.push(Difference {
                 offset: numbers.from_offset,
@@ -247,33 +247,47 @@ pub(super) async fn compare_replays(
     check_all_known(connection, partition, &unstored, report).await
 }
 
-/// The parked records that were replayed with these seqs, as the log had them, by offset.
+/// The parked records that were replayed with these seqs, as the log had them.
 async fn replayed(
     connection: &mut PgConnection,
     partition: i32,
     (first_seq, next_seq): (i64, i64),
-) -> Result<Vec<LogRecord>, sqlx::Error> {
+) -> Result<Vec<(i64, LogRecord)>, sqlx::Error> {
     let rows = sqlx::query!(
-        "select p.log_offset, p.record_timestamp, p.key, p.value, p.headers
+        "select s.seq, p.log_offset, p.record_timestamp, p.key, p.value, p.headers
          from millrace.parked_resolutions s
          join millrace.parked p on p.partition = s.partition and p.seq = s.parked_seq
          where s.partition = $1 and s.seq >= $2 and s.seq < $3 and s.resolution = 'replayed'
-         order by p.log_offset",
+         order by s.seq",
         partition,
         first_seq,
         next_seq
     )
     .fetch_all(connection)
     .await?;
-    let records = rows.into_iter().map(|row| LogRecord {
-        offset: row.log_offset,
-        timestamp: row.record_timestamp,
-        content: LogRecord::content_of(row.value.as_deref(), content_type_of(&row.headers)),
-        key: row.key,
-        value: row.value,
-        headers: row.headers,
+    let records = rows.into_iter().map(|row| {
+        let content_type = content_type(&row.headers);
+        let record = LogRecord {
+            offset: row.log_offset,
+            timestamp: row.record_timestamp,
+            content: LogRecord::content_of(row.value.as_deref(), content_type),
+            key: row.key,
+            value: row.value,
+            headers: row.headers,
+        };
+        (row.seq, record)
     });
     Ok(records.collect())
+}
+
+/// What kept headers say of the value, as [`crate::record::Intake`] reads them.
+fn content_type(kept: &[u8]) -> ContentType {
+    headers(kept)
+        .filter(|(name, _)| name.eq_ignore_ascii_case(ContentType::HEADER))
+        .last()
+        .map_or(ContentType::Avro, |(_, value)| {
+            ContentType::from_header(value.unwrap_or_default())
+        })
 }
 
 async fn check_all_known(

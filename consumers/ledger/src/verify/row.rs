@@ -17,6 +17,7 @@ pub(super) enum Row {
     Ledger(Box<LedgerRow>),
     Refused(Box<RawRow>),
     Parked(Box<RawRow>),
+    Resolution(ResolutionRow),
 }
 
 /// A row of `ledger`.
@@ -77,11 +78,24 @@ pub(super) struct RawRow {
     pub(super) occurred_at: Option<Micros>,
 }
 
+/// A row of `parked_resolutions`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ResolutionRow {
+    pub(super) seq: i64,
+    pub(super) parked_seq: i64,
+    pub(super) resolution: String,
+    pub(super) reason: String,
+    pub(super) operator: String,
+    #[serde(with = "text::time")]
+    pub(super) recorded_at: Micros,
+}
+
 impl Row {
     pub(super) fn seq(&self) -> i64 {
         match self {
             Self::Ledger(row) => row.seq,
             Self::Refused(row) | Self::Parked(row) => row.seq,
+            Self::Resolution(row) => row.seq,
         }
     }
 
@@ -103,6 +117,12 @@ impl Row {
             Self::Parked(row) => {
                 chain.parked(&row.for_chain(), row.id.map(Uuid::into_bytes));
                 counted.parked += 1;
+            }
+            Self::Resolution(row) => {
+                row.check()?;
+                chain.resolution(&row.for_chain());
+                counted.parked -= 1;
+                counted.discarded += i32::from(row.is_discarded());
             }
         }
         Ok(())
@@ -160,6 +180,31 @@ impl LedgerRow {
             recorded_at: self.recorded_at.0,
             verdict: self.verdict,
             digest: &self.digest,
+        }
+    }
+}
+
+impl ResolutionRow {
+    fn is_discarded(&self) -> bool {
+        self.resolution == "discarded"
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.parked_seq < self.seq {
+            Ok(())
+        } else {
+            Err(format!("the row resolves a later one, {}", self.parked_seq))
+        }
+    }
+
+    fn for_chain(&self) -> chain::ResolutionRow<'_> {
+        chain::ResolutionRow {
+            seq: self.seq,
+            parked_seq: self.parked_seq,
+            recorded_at: self.recorded_at.0,
+            is_discarded: self.is_discarded(),
+            reason: &self.reason,
+            operator: &self.operator,
         }
     }
 }

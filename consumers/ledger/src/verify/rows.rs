@@ -7,13 +7,14 @@ use sqlx::PgConnection;
 
 use crate::store::Micros;
 use crate::verify::compare::{Outcome, Stored};
-use crate::verify::row::{LedgerRow, RawRow, Row};
+use crate::verify::row::{LedgerRow, RawRow, ResolutionRow, Row};
 
 /// The rows of some batches, by `seq`, from the tables that may hold them.
 pub(super) struct Rows {
     ledger: VecDeque<LedgerRow>,
     refused: VecDeque<RawRow>,
     parked: VecDeque<RawRow>,
+    resolutions: VecDeque<ResolutionRow>,
 }
 
 impl Rows {
@@ -61,12 +62,25 @@ impl Rows {
             first_seq,
             next_seq
         )
+        .fetch_all(&mut *connection)
+        .await?;
+        let resolutions = sqlx::query_as!(
+            ResolutionRow,
+            r#"select seq, parked_seq, resolution, reason, operator,
+                 recorded_at as "recorded_at: Micros"
+             from millrace.parked_resolutions
+             where partition = $1 and seq >= $2 and seq < $3 order by seq"#,
+            partition,
+            first_seq,
+            next_seq
+        )
         .fetch_all(connection)
         .await?;
         Ok(Self {
             ledger: ledger.into(),
             refused: refused.into(),
             parked: parked.into(),
+            resolutions: resolutions.into(),
         })
     }
 
@@ -76,6 +90,10 @@ impl Rows {
             ("ledger", self.ledger.front().map(|row| row.seq)),
             ("refused", self.refused.front().map(|row| row.seq)),
             ("parked", self.parked.front().map(|row| row.seq)),
+            (
+                "parked_resolutions",
+                self.resolutions.front().map(|row| row.seq),
+            ),
         ];
         match left.into_iter().find_map(|(t, seq)| Some((t, seq?))) {
             None => Ok(()),
@@ -106,9 +124,11 @@ impl Rows {
             Some(Row::Ledger(Box::new(row)))
         } else if let Some(row) = self.refused.pop_front_if(|row| row.seq == seq) {
             Some(Row::Refused(Box::new(row)))
-        } else {
-            let row = self.parked.pop_front_if(|row| row.seq == seq)?;
+        } else if let Some(row) = self.parked.pop_front_if(|row| row.seq == seq) {
             Some(Row::Parked(Box::new(row)))
+        } else {
+            let row = self.resolutions.pop_front_if(|row| row.seq == seq)?;
+            Some(Row::Resolution(row))
         }
     }
 }
