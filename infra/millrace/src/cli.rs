@@ -19,8 +19,8 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 
 use crate::commands::{
-    accounts, checkpoint, dev, export, gateway, generate, import, ledger, migrate, positions,
-    project, query, topics, verify,
+    accounts, checkpoint, dev, export, gateway, generate, import, ledger, migrate, parked,
+    positions, project, query, topics, verify,
 };
 
 /// Exit status of wrong usage, as in BSD's sysexits.h.
@@ -128,6 +128,9 @@ pub enum Command {
     /// Set or show what accounts may do.
     #[command(subcommand)]
     Accounts(accounts::Accounts),
+    /// List, show, replay or discard records that wait for an operator.
+    #[command(subcommand)]
+    Parked(parked::Parked),
     /// Show where partitions stand, or accept that log and database do not fit.
     #[command(subcommand)]
     Positions(positions::Positions),

@@ -14,6 +14,8 @@ mod admin;
 mod cli;
 mod commands;
 mod dev;
+mod operator;
+mod parking;
 mod shutdown;
 mod signing;
 mod telemetry;

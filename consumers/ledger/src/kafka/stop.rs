@@ -81,7 +81,7 @@ pub enum Stop {
     #[error(
         "{parked} of the last {records} records of partition {partition} cannot be understood, more than \
          {percent} %: nothing more of it is parked or applied; mend the sender or this replica, or allow more \
-         with --park-brake-percent"
+         with --park-brake-percent, and start again"
     )]
     ParkBrake {
         /// The partition.
@@ -96,4 +96,20 @@ pub enum Stop {
     /// The database has rows where the position says there are none.
     #[error("the database contradicts its own positions: {0}")]
     Contradiction(String),
+}
+
+impl Stop {
+    /// Whether comparing log and database shows it, so that comparing them again shows that it is over.
+    /// What batches have shown ends with a restart or another owner.
+    pub(super) fn is_found_by_checks(&self) -> bool {
+        match self {
+            Self::LogStartBeyond { .. }
+            | Self::PositionBeyondEnd { .. }
+            | Self::AnotherLog { .. }
+            | Self::DatabaseWentBack { .. }
+            | Self::PartitionCount { .. }
+            | Self::OtherTopic { .. } => true,
+            Self::ParkBrake { .. } | Self::Contradiction(_) => false,
+        }
+    }
 }

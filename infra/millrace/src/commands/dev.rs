@@ -1,6 +1,6 @@
 //! `millrace dev`: everything in one process, on servers that are thrown away after it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::process::ExitCode;
 use std::str::FromStr as _;
@@ -35,7 +35,7 @@ use crate::commands::ledger::{GROUP, describe, watch_lanes};
 use crate::commands::{gateway, query};
 use crate::dev::broker::Broker;
 use crate::dev::postgres::PrivatePostgres;
-use crate::{admin, shutdown, telemetry};
+use crate::{admin, operator, shutdown, telemetry};
 
 /// Who reads without being the superuser.
 const ANALYST: &str = "analyst";
@@ -165,7 +165,10 @@ impl Services {
             query: serve(query::PORT, query.router()).await?,
             admin: serve(
                 gateway::ADMIN_PORT,
-                admin::router(metrics, readiness(&board, &gateway)),
+                admin::router(metrics, readiness(&board, &gateway)).merge(operator::router(
+                    database.clone(),
+                    Ipv4Addr::LOCALHOST.into(),
+                )),
             )
             .await?,
         };

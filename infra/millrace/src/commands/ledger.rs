@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 
 use crate::cli::{Admin, Database, Kafka, Usage, at_least_one, duration};
 use crate::commands::topics::CleanupPolicy;
-use crate::{admin, shutdown, telemetry};
+use crate::{admin, operator, shutdown, telemetry};
 
 /// The consumer group where none is set.
 pub const GROUP: &str = "millrace-ledger";
@@ -100,7 +100,8 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         Group::start(&options, &board).map_err(|e| Usage(format!("Kafka settings: {e}")))?;
     let stop = CancellationToken::new();
     let readiness = readiness(Arc::clone(&board));
-    let server = match admin::serve(address, metrics, readiness, stop.clone()).await {
+    let operator = operator::router(options.postgres.clone(), address.ip());
+    let server = match admin::serve(address, metrics, readiness, operator, stop.clone()).await {
         Ok(server) => server,
         Err(failure) => {
             // Or the group would wait for these members until their sessions time out.

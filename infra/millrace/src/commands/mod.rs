@@ -13,6 +13,7 @@ pub mod generate;
 pub mod import;
 pub mod ledger;
 pub mod migrate;
+pub mod parked;
 pub mod positions;
 pub mod project;
 pub mod query;
@@ -32,6 +33,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Import(flags) => import::run(flags).await,
         Command::Generate(flags) => generate::run(flags).await,
         Command::Positions(positions) => positions::run(&positions).await,
+        Command::Parked(parked) => parked::run(&parked).await,
         Command::Accounts(accounts) => accounts::run(&accounts).await,
         Command::Verify(flags) => verify::run(&flags).await,
         Command::Export(flags) => export::run(&flags).await,
