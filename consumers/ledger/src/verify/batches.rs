@@ -64,11 +64,11 @@ pub(super) async fn last_before(
     }))
 }
 
-/// The next batches of a partition, at least one, with not much more than [`ROWS_MAX`] and
-/// [`BYTES_MAX`].
+/// The next batches of a partition before its end, at least one, with not much more than [`ROWS_MAX`] and
+/// [`BYTES_MAX`]. What was applied since the end was read is not among them.
 pub(super) async fn read_batches(
     connection: &mut PgConnection,
-    partition: i32,
+    end: &End,
     next_batch: i64,
     next_seq: i64,
 ) -> Result<Vec<Batch>, sqlx::Error> {
@@ -84,12 +84,13 @@ pub(super) async fn read_batches(
                  where r.partition = b.partition and r.seq >= b.first_seq and r.seq < b.next_seq
              ) end, 0) as "bytes!"
          from millrace.batches b
-         where partition = $1 and batch >= $2 and batch < $2 + 1000
+         where partition = $1 and batch >= $2 and batch < least($2 + 1000, $4)
              and (batch = $2 or next_seq <= $3)
          order by batch"#,
-        partition,
+        end.partition,
         next_batch,
-        next_seq + ROWS_MAX
+        next_seq + ROWS_MAX,
+        end.next_batch
     )
     .fetch_all(connection)
     .await?;

@@ -93,7 +93,7 @@ pub async fn write(
     for end in ends(connection).await? {
         let (mut batch, mut seq) = (0, 0);
         while batch < end.next_batch {
-            let chunk = read_batches(connection, end.partition, batch, seq).await?;
+            let chunk = read_batches(connection, &end, batch, seq).await?;
             let Some(last) = chunk.last() else {
                 let partition = end.partition;
                 return Err(Error::Broken(format!(

@@ -85,7 +85,7 @@ pub(super) async fn walk(
         log.begin(end, start.log_from(end), report).await?;
     }
     while walk.next_batch < end.next_batch {
-        let chunk = read_batches(connection, end.partition, walk.next_batch, walk.next_seq).await?;
+        let chunk = read_batches(connection, end, walk.next_batch, walk.next_seq).await?;
         let Some(last) = chunk.last() else {
             report.find("batches", walk.place(), "the batch is missing".into());
             break;
