@@ -6,12 +6,15 @@
 use std::time::{Duration, Instant};
 
 use millrace_schemas::{ContentType, Transaction};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
+use tracing::debug;
 use uuid::Uuid;
 
 use crate::kafka::consumer::{Settings, refused};
@@ -89,10 +92,28 @@ pub enum Read {
     End,
 }
 
+/// What is an error to librdkafka is told by what it keeps from being read.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        debug!(%error, reason, "Kafka");
+    }
+
+    fn log(&self, _: RDKafkaLogLevel, fac: &str, message: &str) {
+        debug!(fac, "librdkafka: {message}");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+/// A consumer that keeps quiet.
+type Bystander = BaseConsumer<Quiet>;
+
 /// Reads spans of a topic.
 pub struct Reader {
     topic: Topic,
-    consumer: Option<BaseConsumer>,
+    consumer: Option<Bystander>,
     read: Option<mpsc::Receiver<Result<Read, Error>>>,
 }
 
@@ -103,7 +124,8 @@ impl Reader {
         for (name, value) in PROPERTIES {
             config.set(name, value);
         }
-        let consumer: BaseConsumer = config.create().map_err(|error| refused(&error))?;
+        let created = config.create_with_context(Quiet);
+        let consumer: Bystander = created.map_err(|error| refused(&error))?;
         let name = settings.topic.clone();
         let connected = tokio::task::spawn_blocking(move || {
             let topic = topic(&consumer, name)?;
@@ -152,7 +174,7 @@ impl Reader {
     }
 }
 
-fn topic(consumer: &BaseConsumer, name: String) -> Result<Topic, Error> {
+fn topic(consumer: &Bystander, name: String) -> Result<Topic, Error> {
     let metadata = consumer
         .fetch_metadata(Some(&name), REQUEST_TIMEOUT)
         .map_err(|error| unavailable(&error))?;
@@ -183,7 +205,7 @@ impl From<Error> for Stop {
 }
 
 struct Reading {
-    consumer: BaseConsumer,
+    consumer: Bystander,
     topic: String,
     sender: mpsc::Sender<Result<Read, Error>>,
     intake: Intake,

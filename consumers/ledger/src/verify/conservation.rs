@@ -53,6 +53,37 @@ pub(super) async fn count(
     Ok(())
 }
 
+/// Each incarnation but the first must have begun where an operator accepted it.
+pub(super) async fn find_unaccepted(
+    connection: &mut PgConnection,
+    report: &mut Report,
+) -> Result<(), sqlx::Error> {
+    let rows = sqlx::query!(
+        "select b.partition, b.incarnation, b.batch
+         from (
+             select distinct on (partition, incarnation) partition, incarnation, batch, from_offset
+             from millrace.batches where incarnation > 1
+             order by partition, incarnation, batch
+         ) b
+         left join millrace.incarnations i on i.partition = b.partition and i.incarnation = b.incarnation
+         where (i.batch, i.start_offset) is distinct from (b.batch, b.from_offset)
+         order by b.partition, b.incarnation"
+    )
+    .fetch_all(connection)
+    .await?;
+    for row in rows {
+        report.find(
+            "conservation",
+            format!(
+                "partition {}, incarnation {}, batch {}",
+                row.partition, row.incarnation, row.batch
+            ),
+            "nobody has accepted that the incarnation begins here".into(),
+        );
+    }
+    Ok(())
+}
+
 /// The same range twice: what its batches say, and what the tables hold.
 async fn count_one(
     connection: &mut PgConnection,

@@ -230,6 +230,7 @@ pub async fn verify(
     report.stage = Stage::Counts;
     progress(&report);
     conservation::count(connection, &walks, &mut report).await?;
+    conservation::find_unaccepted(connection, &mut report).await?;
     if options.since.is_none() {
         compare_sums(connection, &mut report, &mut progress).await?;
     }

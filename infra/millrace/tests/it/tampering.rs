@@ -154,6 +154,12 @@ async fn every_change_behind_its_back_is_found_and_its_place_named() {
         ("update positions set parked_open = 0".into(), "partition 0"),
         ("update positions set chain_head = sha256('x')".into(), "partition 0"),
         ("update positions set anchor_digest = sha256('x')".into(), "partition 0, position 34"),
+        (
+            "update batches set incarnation = 2 where batch > 0; update positions set incarnation = 2,
+                 start_offset = (select from_offset from batches where batch = 1)"
+                .into(),
+            "partition 0, incarnation 2, batch 1",
+        ),
         ("update positions set anchor_offset = 3".into(), "partition 0, position 34"),
     ] {
         let copy = Copy::of(&place).await;
@@ -301,8 +307,20 @@ async fn timestamp(place: &Place, micros: i64) -> String {
 }
 
 #[tokio::test]
-async fn a_log_that_ends_before_the_position_is_named() {
+async fn what_the_log_does_not_have_is_said() {
     let place = ledger_with_everything().await;
+    let copy = Copy::of(&place).await;
+    copy.change(
+        "update positions set position = position + 100;
+         update batches set next_offset = next_offset + 100, skipped = skipped + 100
+         where batch = (select max(batch) from batches)",
+    )
+    .await;
+    rewrite_chain(&mut copy.connect().await, 0).await;
+    copy.run(&place, &["verify", "--no-log"]).await.expect(0);
+    let ended = copy.run(&place, &["verify"]).await.expect(1);
+    assert!(names(&ended, "partition 0, offset 34"), "{ended:?}");
+
     let admin = place.kafka_admin();
     let options = rdkafka::admin::AdminOptions::new();
     let mut offsets = rdkafka::TopicPartitionList::new();
