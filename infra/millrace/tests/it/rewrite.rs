@@ -1,6 +1,7 @@
 //! A copy of a database, changed as its superuser can.
 
-use millrace_ledger::chain::{Chain, GENESIS, LedgerRow, Numbers, RawRow, Readable};
+use millrace_ledger::chain::{Chain, GENESIS, LedgerRow, Numbers, RawRow, Readable, ResolutionRow};
+use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
@@ -103,11 +104,10 @@ pub async fn rewrite_chain(connection: &mut PgConnection, partition: i32) {
 }
 
 async fn add_row(connection: &mut PgConnection, chain: &mut Chain, partition: i32, seq: i64) {
-    for table in ["ledger", "refused", "parked"] {
-        let occurred_at = if table == "parked" {
-            "null::timestamptz"
-        } else {
-            "occurred_at"
+    for table in ["ledger", "refused", "parked", "parked_resolutions"] {
+        let occurred_at = match table {
+            "ledger" | "refused" => "occurred_at",
+            _ => "null::timestamptz",
         };
         let query = format!(
             "select *, (extract(epoch from recorded_at) * 1000000)::bigint as at,
@@ -123,42 +123,52 @@ async fn add_row(connection: &mut PgConnection, chain: &mut Chain, partition: i3
         let Some(row) = found else {
             continue;
         };
-        if table == "ledger" {
-            chain.ledger(&LedgerRow {
+        let id = |row: &PgRow| row.get::<Option<Uuid>, _>("id").map(Uuid::into_bytes);
+        match table {
+            "ledger" => chain.ledger(&LedgerRow {
                 seq,
                 log_offset: row.get("log_offset"),
                 recorded_at: row.get("at"),
                 verdict: row.get("verdict"),
                 digest: row.get("digest"),
-            });
-            return;
+            }),
+            "refused" => chain.refused(&raw(seq, &row), &readable(id(&row), &row)),
+            "parked" => chain.parked(&raw(seq, &row), id(&row)),
+            _ => chain.resolution(&ResolutionRow {
+                seq,
+                parked_seq: row.get("parked_seq"),
+                recorded_at: row.get("at"),
+                is_discarded: row.get::<&str, _>("resolution") == "discarded",
+                reason: row.get("reason"),
+                operator: row.get("operator"),
+            }),
         }
-        let raw = RawRow {
-            seq,
-            log_offset: row.get("log_offset"),
-            recorded_at: row.get("at"),
-            reason: row.get("reason"),
-            detail: row.get("detail"),
-            record_timestamp: row.get("record_timestamp"),
-            key: row.get("key"),
-            value: row.get("value"),
-            headers: row.get("headers"),
-        };
-        let id = row.get::<Option<Uuid>, _>("id").map(Uuid::into_bytes);
-        if table == "parked" {
-            chain.parked(&raw, id);
-            return;
-        }
-        let shown = Readable {
-            id,
-            debit_account: row.get("debit_account"),
-            credit_account: row.get("credit_account"),
-            amount: row.get("amount"),
-            currency: row.get("currency"),
-            occurred_at: row.get("occurred"),
-        };
-        chain.refused(&raw, &shown);
         return;
     }
     panic!("no table has seq {seq} of partition {partition}");
+}
+
+fn raw(seq: i64, row: &PgRow) -> RawRow<'_> {
+    RawRow {
+        seq,
+        log_offset: row.get("log_offset"),
+        recorded_at: row.get("at"),
+        reason: row.get("reason"),
+        detail: row.get("detail"),
+        record_timestamp: row.get("record_timestamp"),
+        key: row.get("key"),
+        value: row.get("value"),
+        headers: row.get("headers"),
+    }
+}
+
+fn readable(id: Option<[u8; 16]>, row: &PgRow) -> Readable<'_> {
+    Readable {
+        id,
+        debit_account: row.get("debit_account"),
+        credit_account: row.get("credit_account"),
+        amount: row.get("amount"),
+        currency: row.get("currency"),
+        occurred_at: row.get("occurred"),
+    }
 }
