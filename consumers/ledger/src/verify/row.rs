@@ -250,3 +250,73 @@ impl RawRow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw() -> RawRow {
+        RawRow {
+            seq: 1,
+            log_offset: 2,
+            reason: 3,
+            detail: "d\u{1}\"".into(),
+            recorded_at: Micros(1_767_323_045_000_001),
+            record_timestamp: None,
+            key: Some(Vec::new()),
+            value: None,
+            headers: vec![0, 255],
+            id: Some(Uuid::from_u128(5)),
+            debit_account: Some(String::new()),
+            credit_account: None,
+            amount: Some(-7),
+            currency: Some("eur".into()),
+            occurred_at: Some(Micros(-2_208_988_800_000_000)),
+        }
+    }
+
+    #[test]
+    fn every_kind_of_row_comes_back_from_its_line() {
+        let ledger = |metadata: Option<&str>| LedgerRow {
+            seq: 1,
+            log_offset: 2,
+            amount: 3,
+            occurred_at: Micros(253_370_764_799_999_999),
+            recorded_at: Micros(0),
+            verdict: 0,
+            id: Uuid::from_u128(4),
+            digest: vec![7; 32],
+            currency: "EUR".into(),
+            debit_account: "a".into(),
+            credit_account: "b".into(),
+            kind: "k".into(),
+            source: "s".into(),
+            reference: metadata.map(str::to_owned),
+            metadata: metadata.map(str::to_owned),
+        };
+        let parked = RawRow {
+            debit_account: None,
+            amount: None,
+            currency: None,
+            occurred_at: None,
+            ..raw()
+        };
+        for row in [
+            Row::Ledger(Box::new(ledger(None))),
+            Row::Ledger(Box::new(ledger(Some("{\"k\": \"v\", \"a\": \"\\u00e9\"}")))),
+            Row::Refused(Box::new(raw())),
+            Row::Parked(Box::new(parked)),
+            Row::Resolution(ResolutionRow {
+                seq: 1,
+                parked_seq: 0,
+                resolution: "discarded".into(),
+                reason: "r".into(),
+                operator: "o".into(),
+                recorded_at: Micros(1),
+            }),
+        ] {
+            let line = serde_json::to_string(&row).unwrap();
+            assert_eq!(serde_json::from_str::<Row>(&line).unwrap(), row, "{line}");
+        }
+    }
+}
