@@ -266,6 +266,9 @@ impl Reading {
                     next = message.offset() + 1;
                     heard = Instant::now();
                     push(&mut self.intake, &message);
+                    if next == span.next {
+                        return Ok(None);
+                    }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) if partition == span.partition => {
                     return Ok(None);

@@ -3,7 +3,7 @@
 //!
 //! | module | proves |
 //! |---|---|
-//! | [`walk`](self) | per partition the batches follow each other without a gap, every `seq` has its row, every digest is that of its row's content, and the chain over all of it leads to the stored heads |
+//! | `walk` | per partition the batches follow each other without a gap, every `seq` has its row, every digest is that of its row's content, and the chain over all of it leads to the stored heads |
 //! | `log`, `compare` | each record of the log has the row, or the earlier duplicate, that it must have |
 //! | `conservation` | the counts of the batches are those of the tables |
 //! | `balances` | balances are the ledger's sums, debits equal credits |

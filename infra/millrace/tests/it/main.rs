@@ -51,5 +51,6 @@ mod poison;
 mod policies;
 mod positions;
 mod readme;
+mod rewritten;
 mod stops;
 mod tampering;
