@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use crate::cli::Command;
 
 pub mod accounts;
+pub mod checkpoint;
 pub mod dev;
+pub mod export;
 pub mod gateway;
 pub mod generate;
 pub mod import;
@@ -34,5 +36,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Parked(parked) => parked::run(&parked).await,
         Command::Accounts(accounts) => accounts::run(&accounts).await,
         Command::Verify(flags) => verify::run(&flags).await,
+        Command::Export(flags) => export::run(&flags).await,
+        Command::Checkpoint(checkpoint) => checkpoint::run(&checkpoint).await,
     }
 }
