@@ -119,6 +119,21 @@ async fn an_export_leads_through_the_checkpoint_without_a_database() {
         assert!(ended.out.contains("everything holds"), "{ended:?}");
     }
     let text = std::fs::read_to_string(path(&place, "then.ndjson")).unwrap();
+    for (what, content, named) in bad_exports(&text) {
+        std::fs::write(path(&place, "bad.ndjson"), content).unwrap();
+        let ended = check(&place, "bad.ndjson").await;
+        assert_eq!(ended.code, Some(1), "{what}: {ended:?}");
+        assert!(
+            ended.out.contains(named),
+            "{what}: no {named:?} in {ended:?}"
+        );
+    }
+    cut_gzip(&place);
+    check(&place, "bad.ndjson.gz").await.expect(1);
+}
+
+/// What is wrong, an export with it, and what a finding must say.
+fn bad_exports(text: &str) -> Vec<(&'static str, String, &'static str)> {
     let lines: Vec<_> = text.lines().collect();
     let joined = |lines: &[&str]| lines.join("\n") + "\n";
     let (batches, rows): (Vec<usize>, Vec<usize>) =
@@ -136,7 +151,7 @@ async fn an_export_leads_through_the_checkpoint_without_a_database() {
     swapped.swap(seventh, seventh + 1);
     let changed = text.replacen("\"amount\":107", "\"amount\":1107", 1);
     let moved = text.replacen("\"log_offset\":7,", "\"log_offset\":70,", 1);
-    for (what, content, named) in [
+    vec![
         (
             "without its end",
             joined(&lines[..lines.len() - 1]),
@@ -158,22 +173,12 @@ async fn an_export_leads_through_the_checkpoint_without_a_database() {
         ("an offset changed", moved, "stored chain head"),
         (
             "more at its end",
-            text.clone() + "{}\n",
+            text.to_owned() + "{}\n",
             "more after the end",
         ),
         ("nothing", String::new(), "truncated"),
         ("something else", "{}\n".into(), "line 1"),
-    ] {
-        std::fs::write(path(&place, "bad.ndjson"), content).unwrap();
-        let ended = check(&place, "bad.ndjson").await;
-        assert_eq!(ended.code, Some(1), "{what}: {ended:?}");
-        assert!(
-            ended.out.contains(named),
-            "{what}: no {named:?} in {ended:?}"
-        );
-    }
-    cut_gzip(&place);
-    check(&place, "bad.ndjson.gz").await.expect(1);
+    ]
 }
 
 /// The beginning of a compressed export.
