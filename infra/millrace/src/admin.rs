@@ -38,11 +38,12 @@ struct Parts {
 /// How often the exporter tidies its histograms.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Binds the port and serves until `stop`. The address is logged, for port 0 picks a free one.
+/// Binds the port and serves its pages, and `more`, until `stop`. The address is logged, for port 0 picks a free one.
 pub async fn serve(
     address: SocketAddr,
     metrics: PrometheusHandle,
     readiness: Readiness,
+    more: Router,
     stop: CancellationToken,
 ) -> anyhow::Result<JoinSet<()>> {
     let listener = bind(address, "the admin port ", "--admin-listen").await?;
@@ -50,7 +51,7 @@ pub async fn serve(
     tracing::info!("admin port: http://{bound}/metrics, /livez and /readyz");
     let mut tasks = JoinSet::new();
     tasks.spawn(keep_up(metrics.clone(), stop.clone()));
-    let router = router(metrics, readiness);
+    let router = router(metrics, readiness).merge(more);
     tasks.spawn(millrace_http::serve(
         listener,
         router,

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
@@ -18,8 +19,8 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 
 use crate::commands::{
-    accounts, dev, gateway, generate, import, ledger, migrate, positions, project, query, topics,
-    verify,
+    accounts, dev, gateway, generate, import, ledger, migrate, parked, positions, project, query,
+    topics, verify,
 };
 
 /// Exit status of wrong usage, as in BSD's sysexits.h.
@@ -27,6 +28,10 @@ const EX_USAGE: u8 = 64;
 
 /// The topic where none is set.
 pub const TOPIC: &str = "transactions.submitted";
+
+/// What a flag for a time takes.
+const DURATION_MIN: Duration = Duration::from_millis(1);
+const DURATION_MAX: Duration = Duration::from_hours(24);
 
 /// Environment variables with this prefix are librdkafka properties.
 const KAFKA_PREFIX: &str = "MILLRACE_KAFKA_";
@@ -123,6 +128,9 @@ pub enum Command {
     /// Set or show what accounts may do.
     #[command(subcommand)]
     Accounts(accounts::Accounts),
+    /// List, show, replay or discard records that wait for an operator.
+    #[command(subcommand)]
+    Parked(parked::Parked),
     /// Show where partitions stand, or accept that log and database do not fit.
     #[command(subcommand)]
     Positions(positions::Positions),
@@ -406,6 +414,15 @@ pub fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
         .map_err(|_| "a whole number of at least 1".into())
 }
 
+/// A time as people write it: 20s, 500ms, 1m 30s. At least a millisecond, at most a day.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok();
+    parsed
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .filter(|duration| (DURATION_MIN..=DURATION_MAX).contains(duration))
+        .ok_or_else(|| "a time from 1ms to 24h, such as 20s or 1m 30s".into())
+}
+
 /// A text that says something and that the database can keep.
 pub fn reason(text: &str) -> Result<String, String> {
     let text = text.trim();
@@ -465,12 +482,23 @@ mod tests {
             &["millrace", "ledger", "--brokers", "nowhere"][..],
             &["millrace", "ledger", "--topic", "a b"],
             &["millrace", "ledger", "--lanes", "0"],
+            &["millrace", "ledger", "--drain-timeout", "20"],
+            &["millrace", "ledger", "--park-brake-percent", "0"],
             &["millrace", "ledger", "--database-url", "mysql://x"],
             &["millrace", "ledger", "--admin-listen", "9465"],
             &["millrace", "ledger", "--log", "millrace=loud"],
             &["millrace", "nothing"],
         ] {
             assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn times_are_as_people_write_them() {
+        assert_eq!(duration("20s"), Ok(Duration::from_secs(20)));
+        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        for bad in ["", "20", "-5s", "0s", "2 days", "25h", "soon"] {
+            assert!(duration(bad).is_err(), "{bad:?}");
         }
     }
 

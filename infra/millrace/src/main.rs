@@ -13,6 +13,8 @@ mod admin;
 mod cli;
 mod commands;
 mod dev;
+mod operator;
+mod parking;
 mod shutdown;
 mod telemetry;
 

@@ -27,8 +27,8 @@ impl State {
     /// The state's name, as shown to operators.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Unchecked => "unchecked",
-            Self::Active(_) => "active",
+            Self::Active(cursor) if cursor.is_recognised() => "active",
+            Self::Unchecked | Self::Active(_) => "unchecked",
             Self::Stopped(_) => "stopped",
         }
     }
@@ -112,11 +112,11 @@ impl Assignment {
         self.set(partition, State::Stopped(stop));
     }
 
-    /// Partitions that stopped are checked again: the topic may have the right partition count by now, or
-    /// an operator has accepted what stopped them.
+    /// Partitions that a check has stopped are checked again: the topic may have the right partition count
+    /// by now, or an operator has accepted what is wrong.
     pub fn recheck_stopped(&mut self) {
         for state in self.partitions.values_mut() {
-            if matches!(state, State::Stopped(_)) {
+            if matches!(state, State::Stopped(stop) if stop.is_found_by_checks()) {
                 *state = State::Unchecked;
             }
         }
@@ -541,6 +541,9 @@ mod tests {
         assert_eq!(assignment.unchecked(), [0]);
         assignment.recheck_stopped();
         assert_eq!(assignment.unchecked(), [0, 1]);
+        assignment.stop(1, Stop::Contradiction("rows".into()));
+        assignment.recheck_stopped();
+        assert_eq!(assignment.unchecked(), [0], "no check would find it again");
         assignment.revoke(&[0, 1]);
         assert_eq!(assignment.partitions().count(), 0);
     }

@@ -77,7 +77,39 @@ pub enum Stop {
         /// What this replica was told to read.
         found: String,
     },
+    /// Parking would go on and on: a bad deploy, a wrong schema.
+    #[error(
+        "{parked} of the last {records} records of partition {partition} cannot be understood, more than \
+         {percent} %: nothing more of it is parked or applied; mend the sender or this replica, or allow more \
+         with --park-brake-percent, and start again"
+    )]
+    ParkBrake {
+        /// The partition.
+        partition: i32,
+        /// How many records were looked at.
+        records: u64,
+        /// How many of them would be parked.
+        parked: u64,
+        /// The share that is allowed.
+        percent: u8,
+    },
     /// The database has rows where the position says there are none.
     #[error("the database contradicts its own positions: {0}")]
     Contradiction(String),
+}
+
+impl Stop {
+    /// Whether comparing log and database shows it, so that comparing them again shows that it is over.
+    /// What batches have shown ends with a restart or another owner.
+    pub(super) fn is_found_by_checks(&self) -> bool {
+        match self {
+            Self::LogStartBeyond { .. }
+            | Self::PositionBeyondEnd { .. }
+            | Self::AnotherLog { .. }
+            | Self::DatabaseWentBack { .. }
+            | Self::PartitionCount { .. }
+            | Self::OtherTopic { .. } => true,
+            Self::ParkBrake { .. } | Self::Contradiction(_) => false,
+        }
+    }
 }

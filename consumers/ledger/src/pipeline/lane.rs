@@ -9,14 +9,18 @@
 //! | [`apply`] | the phases of a batch, and what is done when one fails |
 //! | [`health`] | each second: how the partitions are |
 //! | [`backoff`] | waits between tries |
+//! | [`brake`] | what is not understood is not parked record by record |
+//! | [`watch`] | partitions that do not get on |
 //!
 //! All I/O goes through [`Log`] and [`Store`], time through [`Clock`], randomness
 //! through the seed: a simulation runs this very code.
 
 mod apply;
 mod backoff;
+mod brake;
 mod check;
 mod health;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,7 +34,10 @@ use crate::board::Board;
 use crate::kafka::assignment::{Assignment, Stop};
 use crate::kafka::log::{Event, Log, Topic};
 use crate::pipeline::lane::backoff::Backoff;
+use crate::pipeline::lane::brake::Brake;
+use crate::pipeline::lane::watch::Watch;
 use crate::pipeline::memory::Memory;
+use crate::pipeline::sentinel::Sentinel;
 use crate::record::Intake;
 use crate::store::Store;
 
@@ -46,6 +53,25 @@ pub trait Clock {
     fn monotonic(&self) -> Duration;
 }
 
+/// When a lane stops trusting a partition.
+#[derive(Debug, Clone, Copy)]
+pub struct Guards {
+    /// A partition of which more than this share would have to be parked, in percent, stops instead; 100:
+    /// never.
+    pub park_brake_percent: u8,
+    /// A partition that has records to apply and does not get on for this long is unhealthy, and begun anew.
+    pub stall_after: Duration,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Self {
+            park_brake_percent: 50,
+            stall_after: Duration::from_secs(30),
+        }
+    }
+}
+
 /// One worker.
 pub struct Lane<L, S, C> {
     log: L,
@@ -56,6 +82,10 @@ pub struct Lane<L, S, C> {
     assignment: Assignment,
     intake: Intake,
     memory: Memory,
+    guards: Guards,
+    brake: Brake,
+    watch: Watch,
+    sentinel: Sentinel,
     topic: Option<Topic>,
     database: Option<Uuid>,
     backoff: Backoff,
@@ -85,6 +115,10 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             assignment: Assignment::default(),
             intake: Intake::default(),
             memory: Memory::default(),
+            guards: Guards::default(),
+            brake: Brake::default(),
+            watch: Watch::default(),
+            sentinel: Sentinel::default(),
             topic: None,
             database: None,
             backoff: Backoff::default(),
@@ -96,6 +130,12 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             told: BTreeMap::new(),
             parked_told_at: None,
         }
+    }
+
+    /// The same with other guards.
+    #[must_use]
+    pub fn with_guards(self, guards: Guards) -> Self {
+        Self { guards, ..self }
     }
 
     /// Works until `stop` says so, between two batches; ends by itself only when the log is broken.
@@ -163,6 +203,8 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             Event::Revoked(partitions) => {
                 info!(?partitions, "partitions revoked");
                 self.assignment.revoke(&partitions);
+                self.watch
+                    .retain(|partition| !partitions.contains(&partition));
                 self.told
                     .retain(|partition, _| !partitions.contains(partition));
                 self.board.remove(partitions.into_iter());

@@ -7,6 +7,7 @@
 //! | [`postgres`] | Postgres behind the trait; `read` and `write` hold its statements |
 //! | [`frozen`] | ending the connection of an owner that is frozen |
 //! | [`copy`] | rows as binary COPY |
+//! | [`parked`] | parked records as operators see them |
 //! | [`policies`] | setting and showing what accounts may do |
 //! | [`positions`] | what operators see of positions, and accept |
 //! | [`socket`] | small messages at once |
@@ -16,6 +17,7 @@ pub mod copy;
 pub mod error;
 mod frozen;
 pub mod micros;
+pub mod parked;
 pub mod policies;
 pub mod positions;
 pub mod postgres;
@@ -32,6 +34,7 @@ pub use micros::Micros;
 
 use crate::chain::{Head, Numbers};
 use crate::kafka::log::{Bounds, Topic};
+use crate::parking::Selection;
 use crate::pipeline::plan::Outcome;
 
 /// A partition's row in `positions`.
@@ -88,6 +91,21 @@ pub struct Attached {
     pub topic: Topic,
     /// One position per partition asked for, in their order.
     pub positions: Vec<Position>,
+}
+
+/// A parked record without a resolution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the columns are described with the table")]
+pub struct OpenParked {
+    pub partition: i32,
+    pub seq: i64,
+    pub log_offset: i64,
+    pub record_timestamp: Option<i64>,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<u8>,
+    /// Whether it was chosen itself.
+    pub is_chosen: bool,
 }
 
 /// What accounts may do, as far as the batch asks.
@@ -184,6 +202,16 @@ pub trait Store {
     /// Somebody holds the lock of one of these partitions: ends the connection of an owner that is frozen,
     /// never of one that works. Gives whether one was ended.
     async fn end_frozen(&mut self, partitions: &[i32]) -> Result<bool, Error>;
+
+    /// The open records of the partition after `after_seq` that are chosen or of the same key as a chosen one,
+    /// by `seq`: at most `records_max` and, beyond the first, 4 MiB.
+    async fn open_parked(
+        &mut self,
+        partition: i32,
+        selection: &Selection,
+        after_seq: i64,
+        records_max: usize,
+    ) -> Result<Vec<OpenParked>, Error>;
 
     /// Undoes what is not committed.
     async fn rollback(&mut self);

@@ -11,12 +11,13 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::kafka::log::Topic;
+use crate::parking::Selection;
 use crate::pipeline::plan::Outcome;
 use crate::store::copy::{COPY_LEDGER, COPY_PARKED, COPY_REFUSED, Rows};
 use crate::store::error::{During, Error};
 use crate::store::{
-    Attached, LockWait, PartitionStatus, Policies, Position, Store, frozen, read, schema, socket,
-    write,
+    Attached, LockWait, OpenParked, PartitionStatus, Policies, Position, Store, frozen, parked,
+    read, schema, socket, write,
 };
 
 /// No statement of a batch takes this long on a working database; beyond, the connection is given up.
@@ -168,6 +169,9 @@ impl Store for Postgres {
             if !outcome.balances.is_empty() {
                 write::balances(connection, &outcome.balances).await?;
             }
+            if !outcome.resolutions.is_empty() {
+                write::resolutions(connection, &outcome.resolutions, outcome.recorded_at).await?;
+            }
             write::advances(connection, &outcome.advances).await?;
             write::fold_inline(connection, &outcome.advances).await
         })
@@ -185,6 +189,19 @@ impl Store for Postgres {
     async fn end_frozen(&mut self, partitions: &[i32]) -> Result<bool, Error> {
         bounded!(self, "looking for a frozen owner", SHORT_TIMEOUT, async {
             frozen::end(self.connection().await?, partitions).await
+        })
+    }
+
+    async fn open_parked(
+        &mut self,
+        partition: i32,
+        selection: &Selection,
+        after_seq: i64,
+        records_max: usize,
+    ) -> Result<Vec<OpenParked>, Error> {
+        bounded!(self, "reading parked records", async {
+            let transaction = self.transaction()?;
+            parked::open(transaction, partition, selection, after_seq, records_max).await
         })
     }
 

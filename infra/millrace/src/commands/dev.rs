@@ -1,6 +1,6 @@
 //! `millrace dev`: everything in one process, on servers that are thrown away after it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::process::ExitCode;
 use std::str::FromStr as _;
@@ -16,7 +16,7 @@ use millrace_http::Limits;
 use millrace_ledger::board::Board;
 use millrace_ledger::group::{Group, Options as GroupOptions, SystemClock};
 use millrace_ledger::kafka::consumer::Settings as ConsumerSettings;
-use millrace_ledger::pipeline::lane::Clock as _;
+use millrace_ledger::pipeline::lane::{Clock as _, Guards};
 use millrace_ledger::store::schema;
 use millrace_publisher::{Publisher, Settings};
 use millrace_query::{Options as QueryOptions, Query};
@@ -35,7 +35,7 @@ use crate::commands::ledger::{GROUP, describe, watch_lanes};
 use crate::commands::{gateway, query};
 use crate::dev::broker::Broker;
 use crate::dev::postgres::PrivatePostgres;
-use crate::{admin, shutdown, telemetry};
+use crate::{admin, operator, shutdown, telemetry};
 
 /// Who reads without being the superuser.
 const ANALYST: &str = "analyst";
@@ -165,7 +165,10 @@ impl Services {
             query: serve(query::PORT, query.router()).await?,
             admin: serve(
                 gateway::ADMIN_PORT,
-                admin::router(metrics, readiness(&board, &gateway)),
+                admin::router(metrics, readiness(&board, &gateway)).merge(operator::router(
+                    database.clone(),
+                    Ipv4Addr::LOCALHOST.into(),
+                )),
             )
             .await?,
         };
@@ -285,6 +288,7 @@ fn start_group(
         postgres: database.clone(),
         lanes: LANES,
         replica: "dev".into(),
+        guards: Guards::default(),
     };
     Ok(Group::start(&options, board)?)
 }

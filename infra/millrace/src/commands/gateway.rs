@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use axum::Router;
 use clap::Args;
 use millrace_gateway::{Gateway, Limits, Options};
 use millrace_publisher::{Error, Settings};
@@ -64,7 +65,14 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         detail["ready"] = ready.into();
         (ready, detail)
     });
-    let server = admin::serve(admin_address, metrics, readiness, stop.clone()).await?;
+    let server = admin::serve(
+        admin_address,
+        metrics,
+        readiness,
+        Router::new(),
+        stop.clone(),
+    )
+    .await?;
     info!("gateway: http://{}/v1/transactions", listener.local_addr()?);
 
     let router = millrace_gateway::router(gateway.clone());

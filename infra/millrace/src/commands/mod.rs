@@ -11,6 +11,7 @@ pub mod generate;
 pub mod import;
 pub mod ledger;
 pub mod migrate;
+pub mod parked;
 pub mod positions;
 pub mod project;
 pub mod query;
@@ -30,6 +31,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Import(flags) => import::run(flags).await,
         Command::Generate(flags) => generate::run(flags).await,
         Command::Positions(positions) => positions::run(&positions).await,
+        Command::Parked(parked) => parked::run(&parked).await,
         Command::Accounts(accounts) => accounts::run(&accounts).await,
         Command::Verify(flags) => verify::run(&flags).await,
     }

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
+use axum::Router;
 use clap::Args;
 use millrace_readmodels::{Database as Reached, Options, Status};
 use serde_json::{Value, json};
@@ -46,7 +47,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     let (sender, receiver) = watch::channel(Status::default());
     let stop = CancellationToken::new();
     let readiness = readiness(receiver);
-    let server = admin::serve(address, metrics, readiness, stop.clone()).await?;
+    let server = admin::serve(address, metrics, readiness, Router::new(), stop.clone()).await?;
     info!(workers = options.workers, "project");
 
     let workers = millrace_readmodels::run(options, sender, stop.clone());

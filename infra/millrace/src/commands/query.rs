@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use axum::Router;
 use clap::Args;
 use millrace_http::Limits;
 use millrace_query::{Options, Query};
@@ -55,7 +56,14 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         let query = asked.clone();
         Box::pin(async move { query.readiness().await })
     });
-    let server = admin::serve(admin_address, metrics, readiness, stop.clone()).await?;
+    let server = admin::serve(
+        admin_address,
+        metrics,
+        readiness,
+        Router::new(),
+        stop.clone(),
+    )
+    .await?;
     info!("query: http://{}/", listener.local_addr()?);
 
     let serving = millrace_http::serve(listener, query.router(), Limits::default(), stop.clone());

@@ -41,6 +41,7 @@ mod independent_client;
 mod malformed;
 mod openapi;
 mod outages;
+mod parking;
 mod plans;
 mod poison;
 mod policies;

@@ -8,6 +8,7 @@ use sqlx::Row as _;
 
 use crate::oracle::assert_nothing_is_lost;
 use crate::place::Place;
+use crate::process::until;
 use crate::records::{account_in, avro, home, publish, publish_raw, transfer};
 
 /// A parked record as the table has it.
@@ -163,7 +164,7 @@ async fn what_cannot_be_read_is_parked_whole_and_holds_back_its_own_key_only() {
 }
 
 #[tokio::test]
-async fn a_topic_of_garbage_does_not_stop_the_process() {
+async fn a_topic_of_garbage_stops_its_partitions_and_never_the_process() {
     const RECORDS: u32 = 6_000;
     let place = Place::new("garbage", 3).await;
     let publisher = place.publisher().await;
@@ -188,6 +189,21 @@ async fn a_topic_of_garbage_does_not_stop_the_process() {
         .map(|n| transfer(n, &format!("fine-{n}"), "other", 1))
         .collect();
     publish(&publisher, &good).await;
+    until("the brake has stopped the partitions", async || {
+        (ledger.partitions("stopped") == [0, 1, 2]).then_some(())
+    })
+    .await;
+    let detail = ledger.becomes_unready().await.to_string();
+    assert!(
+        detail.contains("cannot be understood, more than 50 %"),
+        "{detail}"
+    );
+    let parked = place.number("select count(*) from millrace.parked").await;
+    assert!(parked < 600, "{parked} records are parked");
+    ledger.stop().await.expect(0);
+    // Somebody means it.
+    let command = place.ledger_command(&["--lanes", "2", "--park-brake-percent", "100"]);
+    let ledger = place.replica(command).await;
     place.drained().await;
 
     let mut counts = BTreeMap::new();

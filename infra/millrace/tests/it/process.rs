@@ -227,13 +227,16 @@ impl Replica {
 
     /// Status and body of a page of the admin port; none where nobody answers.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        self.send(&format!(
+            "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+        ))
+    }
+
+    /// Status and body of the admin port's answer; none where nobody answers.
+    pub fn send(&self, request: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect_timeout(&self.admin, ANSWER_TIMEOUT).ok()?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT)).unwrap();
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
-        )
-        .ok()?;
+        write!(stream, "{request}").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;

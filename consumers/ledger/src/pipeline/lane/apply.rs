@@ -5,6 +5,7 @@ use std::time::Duration;
 use millrace_rules::ParkReason;
 use tracing::{debug, warn};
 
+use super::brake::{self, Counts};
 use super::{Clock, Lane};
 use crate::kafka::assignment::Stop;
 use crate::kafka::log::{self, Log};
@@ -35,6 +36,9 @@ pub(super) enum Failure {
         found: (i32, i64),
         expected: (i32, i64),
     },
+    /// Too much of the partition cannot be understood.
+    #[error("{0}")]
+    Braked(Stop),
     /// The partition count changed while records were decoded.
     #[error("the topic has another partition count")]
     Repartitioned,
@@ -49,6 +53,7 @@ impl Failure {
     fn concerns_all(&self) -> bool {
         match self {
             Self::Fenced { .. }
+            | Self::Braked(_)
             | Self::Store(store::Error::Contradiction(_) | store::Error::Locked(_)) => false,
             Self::Repartitioned | Self::Store(_) | Self::Log(_) => true,
         }
@@ -74,10 +79,13 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
                     waiting.push(front);
                 }
                 // One partition is not to hold back the others.
-                Err(Failure::Store(
-                    store::Error::Contradiction(detail) | store::Error::Locked(detail),
-                )) if batch.slices().len() > 1 => {
-                    debug!(error = detail, "one partition at a time");
+                Err(
+                    failure @ (Failure::Braked(_)
+                    | Failure::Store(
+                        store::Error::Contradiction(_) | store::Error::Locked(_),
+                    )),
+                ) if batch.slices().len() > 1 => {
+                    debug!(error = %failure, "one partition at a time");
                     lock_wait = LockWait::Short;
                     waiting.extend(batch.by_partition().into_iter().rev());
                 }
@@ -118,6 +126,11 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             Failure::Fenced { .. } => {
                 observe::fenced();
                 self.fail(partitions.into_iter(), &failure);
+            }
+            Failure::Braked(stop) => {
+                for partition in partitions {
+                    self.stop(partition, stop.clone());
+                }
             }
             Failure::Store(store::Error::Contradiction(detail)) => {
                 for partition in partitions {
@@ -176,6 +189,8 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
 
         let decoded = decode(batch, partitions, culprits);
         let candidates = candidates(batch, &decoded);
+        let counts = brake::count(batch, &decoded);
+        self.check_brake(&counts)?;
         stage.end("decode", self.clock.monotonic());
 
         let positions = self.store.lock(&batch.partitions(), lock_wait).await?;
@@ -215,10 +230,27 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             .iter()
             .map(|a| (a.numbers.partition, a.chain_head));
         self.memory.committed(&decisions, heads, partitions);
+        self.brake.applied(&counts);
         observe::batch(&outcome, batch);
+        observe::order(self.sentinel.applied(batch));
         tell_parked(&mut self.parked_told_at, &outcome, self.clock.monotonic());
         self.board.applied(batch);
         Ok(outcome.advances)
+    }
+
+    fn check_brake(&self, counts: &[(i32, Counts)]) -> Result<(), Failure> {
+        let percent = self.guards.park_brake_percent;
+        match self.brake.trips(counts, percent) {
+            None => Ok(()),
+            Some((partition, Counts { records, parked })) => {
+                Err(Failure::Braked(Stop::ParkBrake {
+                    partition,
+                    records,
+                    parked,
+                    percent,
+                }))
+            }
+        }
     }
 
     fn committed(&mut self, advances: &[Advance]) {

@@ -5,10 +5,11 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use super::check::misfit;
+use super::watch::Pace;
 use super::{Clock, Lane};
 use crate::kafka::log::Log;
 use crate::observe;
-use crate::store::Store;
+use crate::store::{PartitionStatus, Store};
 
 /// How often a lane says how its partitions are, hints to the broker and looks for empty tails.
 const TICK: Duration = Duration::from_secs(1);
@@ -86,7 +87,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
     /// The board (readiness, metrics) and the table that analysts see.
     pub(super) async fn report_health(&mut self) {
         let now = self.clock.wall_micros();
-        let statuses: Vec<_> = self
+        let mut statuses: Vec<_> = self
             .assignment
             .partitions()
             .map(|(partition, state)| {
@@ -94,6 +95,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
                 self.board.status(partition, state, bounds, now)
             })
             .collect();
+        self.look_for_stalls(&mut statuses);
         for status in &statuses {
             observe::partition(status);
         }
@@ -111,6 +113,42 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         ];
         self.note_problems(problems.into_iter().flatten().collect());
         self.board.publish(statuses, &self.problems);
+    }
+
+    /// Marks the partitions that do not get on, and begins them anew.
+    fn look_for_stalls(&mut self, statuses: &mut [PartitionStatus]) {
+        let now = self.clock.monotonic();
+        let mut restarts = Vec::new();
+        for status in statuses.iter_mut() {
+            let (Some(position), Some(lag)) = (status.position, status.lag_records()) else {
+                continue;
+            };
+            let partition = status.partition;
+            let stall_after = self.guards.stall_after;
+            let pace = self
+                .watch
+                .look(partition, position, lag > 0, now, stall_after);
+            if let Pace::Stalled(standing) | Pace::Restart(standing) = pace {
+                let seconds = standing.as_secs();
+                status.state = "stalled";
+                status.detail = format!(
+                    "{lag} offsets wait and nothing was applied for {seconds} s: reading it anew"
+                );
+            }
+            if let Pace::Restart(_) = pace {
+                warn!(
+                    partition,
+                    position,
+                    detail = status.detail,
+                    "the partition stands still"
+                );
+                observe::restarted();
+                restarts.push(partition);
+            }
+        }
+        if !restarts.is_empty() {
+            self.recheck(&restarts);
+        }
     }
 
     /// Says once what has begun to keep this lane from its work, and once that it is over.
