@@ -67,15 +67,25 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         }
         for position in &attached.positions {
             let partition = position.partition;
-            let Some(bounds) = bounds.get(&partition) else {
+            let Some(mut bounds) = bounds.get(&partition).copied() else {
                 continue;
             };
+            if position.position > bounds.end {
+                // Another owner may have applied what came after the bounds were read.
+                match self.log.bounds(partition).await {
+                    Ok(found) => bounds = found,
+                    Err(failure) => {
+                        checked.failed.push((partition, failure));
+                        continue;
+                    }
+                }
+            }
             let anchored_at = position.anchor.and_then(|anchor| anchor.timestamp);
             self.board.taken_over(partition, anchored_at);
             let hint = hints
                 .iter()
                 .find(|hint| hint.partition == partition && hint.database == attached.database);
-            match self.assignment.check(position, *bounds, hint) {
+            match self.assignment.check(position, bounds, hint) {
                 Ok(offset) => checked.starts.push((partition, offset)),
                 Err(stop) => self.stop(partition, stop),
             }
