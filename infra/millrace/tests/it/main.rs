@@ -34,6 +34,7 @@ mod console;
 mod crashes;
 mod database_refused;
 mod dev;
+mod drains;
 mod frozen;
 mod gateway;
 mod ids;

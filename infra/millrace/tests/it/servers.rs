@@ -47,6 +47,15 @@ pub fn python() -> Command {
     Command::new(interpreter)
 }
 
+/// Sends a signal to a process.
+pub fn signal(pid: &str, name: &str) {
+    let ended = Command::new("kill")
+        .args(["-s", name, pid])
+        .status()
+        .unwrap();
+    assert!(ended.success(), "kill -s {name} {pid}");
+}
+
 /// A Kafka and a Postgres of one test's own; they end with it, whatever happens.
 pub struct OwnServers {
     dir: PathBuf,
@@ -84,6 +93,12 @@ impl OwnServers {
     /// `stop`, `start` or `kill`.
     pub fn kafka(&self, action: &str) {
         self.script("kafka.sh", &[action]);
+    }
+
+    /// Sends a signal (`STOP`, `CONT`) to the only broker.
+    pub fn signal_kafka(&self, name: &str) {
+        let pid = std::fs::read_to_string(self.dir.join("kafka-1/pid")).unwrap();
+        signal(pid.trim(), name);
     }
 
     /// `stop`, `start` or `kill`.
