@@ -56,6 +56,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         let hints = self.log.hints(&known).await?;
         let log_starts: Vec<_> = bounds.iter().map(|(p, b)| (*p, b.start)).collect();
         let attached = self.store.attach(&topic, &log_starts).await?;
+        self.follow_connection();
         let misfit = misfit(&attached.topic, &topic);
         self.topic = Some(attached.topic);
         self.database = Some(attached.database);
@@ -91,6 +92,17 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             }
         }
         Ok(checked)
+    }
+
+    /// Partitions that were checked on another connection are checked again, also those that have nothing
+    /// to apply: the database may have gone back, and they would wait beyond its position for ever.
+    pub(super) fn follow_connection(&mut self) {
+        let connections = self.store.connections();
+        if connections != self.connections {
+            self.connections = connections;
+            let active: Vec<_> = self.assignment.positions().map(|(p, _)| p).collect();
+            self.recheck(&active);
+        }
     }
 
     pub(super) fn stop(&mut self, partition: i32, stop: Stop) {

@@ -32,6 +32,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         self.last_tick = now;
         self.backoff.forget(now);
         self.report_health().await;
+        self.follow_connection();
         self.hint();
         let idle = self.idle_since.is_some_and(|since| now >= since + TICK);
         self.prove_tails(if idle { PATIENCE_IDLE } else { PATIENCE_BUSY })
