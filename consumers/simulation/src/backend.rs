@@ -41,6 +41,9 @@ pub trait Backend {
     /// Sets a policy and bumps the policy versions that it concerns.
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), Error>;
 
+    /// From now on the rows that it refused are taken.
+    async fn mend(&self) -> Result<(), Error>;
+
     /// A partition's position, where it has one.
     async fn position(&self, partition: i32) -> Result<Option<Found>, Error>;
 

@@ -88,8 +88,10 @@ impl Partition {
     }
 
     pub fn records(&self, version: usize, from: i64, next: i64) -> Vec<(i64, Rc<Sent>)> {
-        let records = self.versions[version].records.range(from..next);
-        records.map(|(offset, sent)| (*offset, Rc::clone(sent))).collect()
+        let records = self.versions[version].records.range(from..next.max(from));
+        records
+            .map(|(offset, sent)| (*offset, Rc::clone(sent)))
+            .collect()
     }
 
     /// Adds a record or a hole.
@@ -198,7 +200,9 @@ impl Broker {
     }
 
     pub fn is_lost(&self, member: u64) -> bool {
-        self.members.get(&member).is_none_or(|member| member.is_lost)
+        self.members
+            .get(&member)
+            .is_none_or(|member| member.is_lost)
     }
 
     pub fn is_owner(&self, member: u64, partition: i32) -> bool {
@@ -277,7 +281,9 @@ impl Broker {
         match &event {
             Event::Assigned(partitions) => polled.told.extend(partitions),
             Event::Revoked(partitions) => {
-                polled.told.retain(|partition| !partitions.contains(partition));
+                polled
+                    .told
+                    .retain(|partition| !partitions.contains(partition));
                 for partition in partitions.clone() {
                     self.given_back(member, partition);
                 }

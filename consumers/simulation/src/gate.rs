@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use millrace_ledger::kafka::log::Topic;
+use millrace_ledger::parking::Selection;
 use millrace_ledger::pipeline::plan::Outcome;
 use millrace_ledger::store::{
-    Attached, Error, LockWait, PartitionStatus, Policies, Position, Store,
+    Attached, Error, LockWait, OpenParked, PartitionStatus, Policies, Position, Store,
 };
 use millrace_rules::Currency;
 use rand::RngExt as _;
@@ -40,6 +41,7 @@ pub(crate) struct Gated<B: Backend> {
     backend: Rc<B>,
     orphans: Orphans<B::Store>,
     connection: Option<(u64, B::Store)>,
+    opened: u64,
     in_transaction: bool,
 }
 
@@ -51,6 +53,7 @@ impl<B: Backend> Gated<B> {
             backend: Rc::clone(backend),
             orphans: Rc::clone(orphans),
             connection: None,
+            opened: 0,
             in_transaction: false,
         }
     }
@@ -74,7 +77,9 @@ impl<B: Backend> Gated<B> {
         };
         if lost {
             self.lose().await?;
-            return Err(Error::Unavailable(format!("{what}: the connection is lost")));
+            return Err(Error::Unavailable(format!(
+                "{what}: the connection is lost"
+            )));
         }
         match &self.connection {
             Some((session, _)) => Ok(*session),
@@ -84,6 +89,7 @@ impl<B: Backend> Gated<B> {
                 let now = state.now;
                 let session = state.sessions.open(self.actor, now);
                 self.connection = Some((session, self.backend.connect(session)));
+                self.opened += 1;
                 Ok(session)
             }
         }
@@ -113,7 +119,9 @@ impl<B: Backend> Gated<B> {
 
     fn store(&mut self) -> &mut B::Store {
         let connection = self.connection.as_mut();
-        &mut connection.expect("a statement has just reached the server").1
+        &mut connection
+            .expect("a statement has just reached the server")
+            .1
     }
 
     /// Waits for a lock until it is there, the connection is ended, or it takes too long.
@@ -134,7 +142,9 @@ impl<B: Backend> Gated<B> {
                     return Ok(());
                 }
                 if state.now >= deadline {
-                    return Err(Error::Locked("canceling statement due to lock timeout".into()));
+                    return Err(Error::Locked(
+                        "canceling statement due to lock timeout".into(),
+                    ));
                 }
                 state.random.random_range(MILLI..30 * MILLI)
             };
@@ -201,10 +211,17 @@ impl State {
         self.counts.batches += 1;
         for advance in &rows.advances {
             let numbers = &advance.numbers;
-            let what = [numbers.partition.into(), numbers.from_offset, numbers.next_offset];
+            let what = [
+                numbers.partition.into(),
+                numbers.from_offset,
+                numbers.next_offset,
+            ];
             self.note(Who::Actor(actor), "committed", &what);
             let member = self.actors[actor].member;
-            if member.is_none_or(|member| !self.broker.is_owner(member, numbers.partition)) {
+            let is_lane = actor < self.lanes;
+            if is_lane
+                && member.is_none_or(|member| !self.broker.is_owner(member, numbers.partition))
+            {
                 self.counts.zombie_commits += 1;
             }
         }
@@ -237,8 +254,10 @@ impl<B: Backend> Store for Gated<B> {
             LockWait::Short => LOCK_TIMEOUT_SHORT,
         };
         for partition in partitions {
-            self.wait_for(session, limit, |sessions| sessions.lock(session, *partition))
-                .await?;
+            self.wait_for(session, limit, |sessions| {
+                sessions.lock(session, *partition)
+            })
+            .await?;
         }
         let positions = self.store().lock(partitions, wait).await?;
         {
@@ -289,8 +308,10 @@ impl<B: Backend> Store for Gated<B> {
         let session = self.within("write", records).await?;
         for row in &outcome.ledger {
             let id = row.transaction.id.into_bytes();
-            self.wait_for(session, LOCK_TIMEOUT, |sessions| sessions.reserve(session, id))
-                .await?;
+            self.wait_for(session, LOCK_TIMEOUT, |sessions| {
+                sessions.reserve(session, id)
+            })
+            .await?;
         }
         self.store().write(outcome).await?;
         if let Some(session) = self.world.state().sessions.get(session) {
@@ -336,10 +357,32 @@ impl<B: Backend> Store for Gated<B> {
             let mut state = self.world.state();
             state.sessions.end(holder);
             state.counts.frozen_ended += 1;
-            state.note(Who::Actor(self.actor), "ended frozen", &[(*partition).into()]);
+            state.note(
+                Who::Actor(self.actor),
+                "ended frozen",
+                &[(*partition).into()],
+            );
             any = true;
         }
         Ok(any)
+    }
+
+    async fn open_parked(
+        &mut self,
+        partition: i32,
+        selection: &Selection,
+        after_seq: i64,
+        records_max: usize,
+    ) -> Result<Vec<OpenParked>, Error> {
+        self.within("open parked", partition.into()).await?;
+        let store = self.store();
+        store
+            .open_parked(partition, selection, after_seq, records_max)
+            .await
+    }
+
+    fn connections(&self) -> u64 {
+        self.opened
     }
 
     async fn rollback(&mut self) {

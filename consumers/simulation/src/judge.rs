@@ -9,26 +9,33 @@ use millrace_rules::{Currency, Limit, ParkReason, Reason, Status, Verdict};
 use crate::backend::{Policy, PolicyChange};
 use crate::workload::{Move, POISON_AMOUNT};
 
-/// The verdicts that are right: two where credits that came meanwhile may have been seen or not.
+/// The verdicts that are right: more than one where credits that came meanwhile may have been seen or not.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Allowed(Verdict, Option<Verdict>);
+pub(crate) struct Allowed([Option<Verdict>; 3]);
 
 impl Allowed {
     pub fn one(verdict: Verdict) -> Self {
-        Self(verdict, None)
+        Self([Some(verdict), None, None])
     }
 
     pub fn has(&self, verdict: Verdict) -> bool {
-        self.0 == verdict || self.1 == Some(verdict)
+        self.0.contains(&Some(verdict))
+    }
+
+    /// Or parked, because the database refused the row before it was mended.
+    fn or_parked(mut self) -> Self {
+        self.0[2] = Some(Verdict::Parked(ParkReason::DatabaseRefused));
+        self
     }
 }
 
 impl fmt::Display for Allowed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.1 {
-            None => write!(f, "{:?}", self.0),
-            Some(other) => write!(f, "{:?} or {other:?}", self.0),
+        for (place, verdict) in self.0.iter().flatten().enumerate() {
+            let or = if place == 0 { "" } else { " or " };
+            write!(f, "{or}{verdict:?}")?;
         }
+        Ok(())
     }
 }
 
@@ -65,6 +72,8 @@ impl Purse {
 /// What accounts may do.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Policies {
+    /// Whether the database takes the rows that it refused at first.
+    pub is_mended: bool,
     statuses: BTreeMap<Rc<str>, Status>,
     limits: BTreeMap<(Option<Rc<str>>, Option<&'static str>), Limit>,
 }
@@ -86,9 +95,18 @@ impl Policies {
     /// The verdicts of a transaction whose id is new. The debit account has between `at_least` and
     /// `at_most`, as far as its owner can know.
     pub fn judge(&self, transfer: &Move, at_least: i128, at_most: i128) -> Allowed {
-        if transfer.amount == POISON_AMOUNT {
+        if transfer.amount == POISON_AMOUNT && !self.is_mended {
             return Allowed::one(Verdict::Parked(ParkReason::DatabaseRefused));
         }
+        let allowed = self.judge_by_rules(transfer, at_least, at_most);
+        if transfer.amount == POISON_AMOUNT {
+            allowed.or_parked()
+        } else {
+            allowed
+        }
+    }
+
+    fn judge_by_rules(&self, transfer: &Move, at_least: i128, at_most: i128) -> Allowed {
         let status = |account: &Rc<str>| self.statuses.get(account).copied().unwrap_or_default();
         let (debit, credit) = (status(&transfer.debit), status(&transfer.credit));
         let rejected = |reason| Allowed::one(Verdict::Rejected(reason));
@@ -108,10 +126,11 @@ impl Policies {
         match (covers(at_least), covers(at_most)) {
             (true, _) => Allowed::one(Verdict::Posted),
             (false, false) => rejected(Reason::InsufficientFunds),
-            (false, true) => Allowed(
-                Verdict::Posted,
+            (false, true) => Allowed([
+                Some(Verdict::Posted),
                 Some(Verdict::Rejected(Reason::InsufficientFunds)),
-            ),
+                None,
+            ]),
         }
     }
 

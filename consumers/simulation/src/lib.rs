@@ -15,7 +15,7 @@
 //! | `broker`, `log` | the topic and the group, and how a lane sees them |
 //! | `gate`, `sessions` | how a lane sees the store: turns, faults, locks |
 //! | [`backend`] | the database behind it: [`memory`] or [`postgres`] |
-//! | `operator` | who sets policies and accepts gaps |
+//! | `operator`, `parking` | who sets policies, accepts gaps, and replays or discards what is parked |
 //! | [`oracle`], `judge` | what must have come of it |
 //! | [`trace`] | what happened |
 
@@ -29,6 +29,7 @@ pub mod many;
 pub mod memory;
 mod operator;
 pub mod oracle;
+mod parking;
 mod rows;
 mod sessions;
 pub mod simulation;
@@ -45,7 +46,11 @@ use std::task::{Context, Poll, Waker};
 /// Runs one seed over the database in memory. A panic of the lanes is a failure like any other.
 pub fn run_in_memory(seed: u64, options: Options) -> Report {
     let run = || {
-        let mut run = pin!(simulation::run(seed, options, memory::MemoryBackend::default()));
+        let mut run = pin!(simulation::run(
+            seed,
+            options,
+            memory::MemoryBackend::default()
+        ));
         match run.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(report) => report,
             Poll::Pending => unreachable!("nothing in memory is waited for"),

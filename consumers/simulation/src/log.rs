@@ -87,7 +87,8 @@ impl SimulatedLog {
                 self.hand_out(&mut state, intake);
             }
             if let Some(Event::Revoked(partitions)) = &event {
-                self.fetchers.retain(|partition, _| !partitions.contains(partition));
+                self.fetchers
+                    .retain(|partition, _| !partitions.contains(partition));
             }
             return event;
         }
@@ -150,7 +151,9 @@ impl SimulatedLog {
             }
             fetcher.hand_out(state, partition, intake);
             if self.member.is_some() {
-                state.actors[self.actor].versions.insert(partition, fetcher.version);
+                state.actors[self.actor]
+                    .versions
+                    .insert(partition, fetcher.version);
             }
         }
     }
@@ -308,7 +311,9 @@ impl Log for SimulatedLog {
         let mut state = self.world.state();
         let hints = state.broker.hints(partitions);
         for hint in &hints {
-            state.actors[self.actor].hinted.insert(hint.partition, *hint);
+            state.actors[self.actor]
+                .hinted
+                .insert(hint.partition, *hint);
         }
         Ok(hints)
     }

@@ -8,10 +8,11 @@ use std::rc::Rc;
 use foldhash::fast::FixedState;
 use millrace_ledger::chain::{Chain, GENESIS, Numbers};
 use millrace_ledger::kafka::log::Topic;
+use millrace_ledger::parking::Selection;
 use millrace_ledger::pipeline::plan::Outcome;
 use millrace_ledger::store::positions::{Acceptance, Found};
 use millrace_ledger::store::{
-    Advance, Attached, Error, LockWait, PartitionStatus, Policies, Position, Store,
+    Advance, Attached, Error, LockWait, OpenParked, PartitionStatus, Policies, Position, Store,
 };
 use millrace_rules::{Currency, Limit, Status};
 use millrace_schemas::partition_of;
@@ -19,7 +20,7 @@ use uuid::Uuid;
 
 use crate::backend::{Backend, Policy, PolicyChange};
 use crate::oracle::Oracle;
-use crate::rows::{Delta, LedgerRow, RawRow, RefusedRow, Rows, Slice};
+use crate::rows::{Delta, LedgerRow, RawRow, RefusedRow, ResolutionRow, Rows, Slice};
 use crate::workload::POISON_AMOUNT;
 
 /// The key of a row of an append-only table.
@@ -35,6 +36,10 @@ pub(crate) struct Tables {
     ids: HashMap<[u8; 16], Key, FixedState>,
     pub refused: BTreeMap<Key, RefusedRow>,
     pub parked: BTreeMap<Key, RawRow>,
+    /// By what they resolve.
+    pub resolutions: BTreeMap<Key, ResolutionRow>,
+    /// Whether the rows that were refused would be taken by now.
+    is_mended: bool,
     pub balances: HashMap<(Rc<str>, &'static str, i32), Slice, FixedState>,
     statuses: BTreeMap<Rc<str>, Status>,
     /// Without an account: the default.
@@ -60,7 +65,7 @@ impl Tables {
     /// What the constraints say of these rows, in the order in which they are written.
     fn check(&self, rows: &Rows) -> Result<(), Error> {
         for row in &rows.ledger {
-            if row.amount == POISON_AMOUNT {
+            if row.amount == POISON_AMOUNT && !self.is_mended {
                 return Err(Error::Row("not_this".into()));
             }
             if self.ids.contains_key(&row.id) {
@@ -82,8 +87,19 @@ impl Tables {
                 return Err(Error::Contradiction("refused_pkey or parked_pkey".into()));
             }
         }
+        for row in &rows.resolutions {
+            if self
+                .resolutions
+                .contains_key(&(row.partition, row.parked_seq))
+            {
+                return Err(Error::Unavailable("it is resolved already".into()));
+            }
+        }
         for Advance { numbers, .. } in &rows.advances {
-            if self.batches.contains_key(&(numbers.partition, numbers.batch)) {
+            if self
+                .batches
+                .contains_key(&(numbers.partition, numbers.batch))
+            {
                 return Err(Error::Contradiction("batches_pkey".into()));
             }
             if !self.is_where(numbers) {
@@ -114,6 +130,10 @@ impl Tables {
         for row in rows.parked {
             self.parked.insert((row.partition, row.seq), row);
         }
+        for row in rows.resolutions {
+            self.resolutions
+                .insert((row.partition, row.parked_seq), row);
+        }
         for Delta {
             account,
             currency,
@@ -131,7 +151,8 @@ impl Tables {
 
     fn advance(&mut self, advance: &Advance) {
         let numbers = &advance.numbers;
-        self.batches.insert((numbers.partition, numbers.batch), *advance);
+        self.batches
+            .insert((numbers.partition, numbers.batch), *advance);
         if let Some(position) = self.positions.get_mut(&numbers.partition) {
             position.position = numbers.next_offset;
             position.next_seq = numbers.next_seq;
@@ -140,6 +161,18 @@ impl Tables {
             position.parked_open += i64::from(numbers.parked);
             position.anchor = advance.anchor.or(position.anchor);
         }
+    }
+
+    fn is_open(&self, row: &RawRow) -> bool {
+        !self.resolutions.contains_key(&(row.partition, row.seq))
+    }
+
+    /// The open records of a partition after `after_seq`.
+    fn open(&self, partition: i32, after_seq: i64) -> impl Iterator<Item = &RawRow> {
+        let rows = self
+            .parked
+            .range((partition, after_seq + 1)..(partition + 1, 0));
+        rows.map(|(_, row)| row).filter(|row| self.is_open(row))
     }
 
     fn begin_incarnation(&mut self, acceptance: Acceptance<'_>) -> Result<(), Error> {
@@ -250,10 +283,12 @@ impl Store for MemoryStore {
     async fn held(&mut self, keys: &[(i32, &[u8])]) -> Result<Vec<(i32, Vec<u8>)>, Error> {
         let tables = self.tables.borrow();
         let held = keys.iter().filter(|(partition, key)| {
-            let mut parked = tables.parked.range((*partition, 0)..(*partition + 1, 0));
-            parked.any(|(_, row)| row.key.as_deref() == Some(*key))
+            let mut open = tables.open(*partition, -1);
+            open.any(|row| row.key.as_deref() == Some(*key))
         });
-        Ok(held.map(|(partition, key)| (*partition, key.to_vec())).collect())
+        Ok(held
+            .map(|(partition, key)| (*partition, key.to_vec()))
+            .collect())
     }
 
     async fn policies(&mut self, accounts: &[&str]) -> Result<Policies, Error> {
@@ -268,7 +303,9 @@ impl Store for MemoryStore {
             match account {
                 None => policies.default_limits.push((currency, *limit)),
                 Some(account) if accounts.contains(&&**account) => {
-                    policies.limits.push((account.to_string(), currency, *limit));
+                    policies
+                        .limits
+                        .push((account.to_string(), currency, *limit));
                 }
                 Some(_) => {}
             }
@@ -287,7 +324,11 @@ impl Store for MemoryStore {
         let sum = |(account, currency): &(&str, Currency)| {
             let account: Rc<str> = (*account).into();
             (0..partitions)
-                .filter_map(|p| tables.balances.get(&(Rc::clone(&account), currency.code(), p)))
+                .filter_map(|p| {
+                    tables
+                        .balances
+                        .get(&(Rc::clone(&account), currency.code(), p))
+                })
                 .map(|slice| slice.credits - slice.debits)
                 .sum()
         };
@@ -313,6 +354,49 @@ impl Store for MemoryStore {
 
     async fn end_frozen(&mut self, _: &[i32]) -> Result<bool, Error> {
         Ok(false)
+    }
+
+    async fn open_parked(
+        &mut self,
+        partition: i32,
+        selection: &Selection,
+        after_seq: i64,
+        records_max: usize,
+    ) -> Result<Vec<OpenParked>, Error> {
+        let tables = self.tables.borrow();
+        let is_chosen = |row: &RawRow| {
+            selection
+                .key
+                .as_ref()
+                .is_none_or(|key| row.key.as_ref() == Some(key))
+                && selection.reason.is_none_or(|reason| row.reason == reason)
+                && selection
+                    .log_offset
+                    .is_none_or(|offset| row.log_offset == offset)
+        };
+        let chosen = tables
+            .open(partition, after_seq)
+            .filter(|row| is_chosen(row));
+        let mut keys: Vec<_> = chosen.filter_map(|row| row.key.as_ref()).collect();
+        keys.extend(&selection.also_keys);
+        let wanted = tables.open(partition, after_seq).filter(|row| {
+            is_chosen(row) || row.key.as_ref().is_some_and(|key| keys.contains(&key))
+        });
+        let open = wanted.take(records_max).map(|row| OpenParked {
+            partition,
+            seq: row.seq,
+            log_offset: row.log_offset,
+            record_timestamp: row.record_timestamp,
+            key: row.key.clone(),
+            value: row.value.clone(),
+            headers: row.headers.clone(),
+            is_chosen: is_chosen(row),
+        });
+        Ok(open.collect())
+    }
+
+    fn connections(&self) -> u64 {
+        1
     }
 
     async fn rollback(&mut self) {
@@ -343,6 +427,11 @@ impl Backend for MemoryBackend {
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), Error> {
         self.tables.borrow_mut().set_policy(change);
+        Ok(())
+    }
+
+    async fn mend(&self) -> Result<(), Error> {
+        self.tables.borrow_mut().is_mended = true;
         Ok(())
     }
 

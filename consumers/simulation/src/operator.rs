@@ -195,6 +195,9 @@ fn start_offset(stop: &Stop, position: &Position, bounds: Bounds) -> Option<i64>
         | Stop::LogStartBeyond { .. }
         | Stop::PositionBeyondEnd { .. }
         | Stop::AnotherLog { .. } => Some(bounds.start),
-        Stop::PartitionCount { .. } | Stop::OtherTopic { .. } | Stop::Contradiction(_) => None,
+        Stop::PartitionCount { .. }
+        | Stop::OtherTopic { .. }
+        | Stop::ParkBrake { .. }
+        | Stop::Contradiction(_) => None,
     }
 }

@@ -4,7 +4,7 @@
 //! Every commit is looked at when it happens. A batch must begin where the last one of its partition ended, and
 //! give each record of its range one verdict: the one that [`judge`](super::judge) works out.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use foldhash::fast::FixedState;
@@ -17,7 +17,7 @@ use crate::backend::PolicyChange;
 use crate::broker::{Broker, place};
 use crate::judge::{Allowed, Policies, Purse};
 use crate::memory::Tables;
-use crate::rows::{LedgerRow, RawRow, RefusedRow, Rows, Slice};
+use crate::rows::{LedgerRow, RawRow, RefusedRow, ResolutionRow, Rows, Slice};
 use crate::sessions::Known;
 use crate::workload::{Move, Sense, Sent};
 
@@ -34,7 +34,15 @@ struct Partition {
     parked_open: i64,
     /// The last applied record: its offset, and in which version of the log.
     anchor: Option<(usize, i64)>,
-    held: HashSet<Vec<u8>, FixedState>,
+    /// Open parked records by `seq`.
+    open: BTreeMap<i64, Waiting>,
+}
+
+/// A parked record that waits.
+#[derive(Debug, Clone)]
+struct Waiting {
+    offset: i64,
+    sent: Rc<Sent>,
 }
 
 type SliceKey = (Rc<str>, &'static str, i32);
@@ -57,6 +65,8 @@ pub struct Oracle {
     kept: Option<Box<Oracle>>,
     /// Records with a verdict.
     pub(crate) applied: u64,
+    /// Parked records that were replayed or discarded.
+    pub(crate) resolved: u64,
 }
 
 /// The rows of a batch that were not looked at yet, in their order.
@@ -64,6 +74,16 @@ struct Unseen<'r> {
     ledger: &'r [LedgerRow],
     refused: &'r [RefusedRow],
     parked: &'r [RawRow],
+    resolutions: &'r [ResolutionRow],
+}
+
+impl Unseen<'_> {
+    fn is_empty(&self) -> bool {
+        self.ledger.is_empty()
+            && self.refused.is_empty()
+            && self.parked.is_empty()
+            && self.resolutions.is_empty()
+    }
 }
 
 impl Oracle {
@@ -77,7 +97,7 @@ impl Oracle {
             head: GENESIS,
             parked_open: 0,
             anchor: None,
-            held: HashSet::default(),
+            open: BTreeMap::new(),
         };
         Self {
             partitions: vec![partition; place(partitions)],
@@ -90,6 +110,7 @@ impl Oracle {
             history: Vec::new(),
             kept: None,
             applied: 0,
+            resolved: 0,
         }
     }
 
@@ -122,12 +143,13 @@ impl Oracle {
             ledger: &rows.ledger,
             refused: &rows.refused,
             parked: &rows.parked,
+            resolutions: &rows.resolutions,
         };
         for advance in &rows.advances {
             self.advance(advance, &mut unseen, rows.recorded_at, known, broker)
                 .map_err(|why| describe(&advance.numbers, &why))?;
         }
-        if !(unseen.ledger.is_empty() && unseen.refused.is_empty() && unseen.parked.is_empty()) {
+        if !unseen.is_empty() {
             return Err("a batch has rows that belong to none of its records".into());
         }
         self.add_slices(rows)?;
@@ -150,20 +172,8 @@ impl Oracle {
         let version = version.unwrap_or_else(|| log.version());
         let partition = &self.partitions[place(number)];
         partition.continues(numbers)?;
-        if let Some(hint) = known.hinted.get(&number)
-            && (hint.incarnation, hint.offset) > (numbers.incarnation, numbers.from_offset)
-        {
-            return Err(format!(
-                "the broker had told the lane that the database was at {}",
-                hint.offset
-            ));
-        }
-        if let Some((old, offset)) = partition.anchor
-            && old != version
-            && offset >= log.start
-            && !is_same(log.record(old, offset), log.record(version, offset))
-        {
-            return Err("the records are of another log, and no operator has accepted it".into());
+        if numbers.next_offset > numbers.from_offset {
+            partition.may_read_on(numbers, version, known, broker)?;
         }
         let records = log.records(version, numbers.from_offset, numbers.next_offset);
         let mut chain = Chain::after(&partition.head);
@@ -173,15 +183,25 @@ impl Oracle {
             rejected: 0,
             refused: 0,
             parked: 0,
+            discarded: 0,
             next_seq: numbers.first_seq,
             skipped: numbers.next_offset - numbers.from_offset - signed(records.len()),
             ..*numbers
         };
+        let at = (recorded_at, known.commits);
         for (offset, sent) in &records {
-            self.record(*offset, sent, unseen, (&mut counted, &mut chain), recorded_at, known)
-                .map_err(|why| format!("offset {offset}: {why}"))?;
+            let allowed = self.judge(number, sent, known.commits);
+            self.record(
+                (*offset, sent),
+                allowed,
+                unseen,
+                (&mut counted, &mut chain),
+                at.0,
+            )
+            .map_err(|why| format!("offset {offset}: {why}"))?;
             self.applied += 1;
         }
+        self.resolve(unseen, (&mut counted, &mut chain), at)?;
         if counted != *numbers {
             return Err(format!("the records count as {counted:?}"));
         }
@@ -203,15 +223,13 @@ impl Oracle {
     /// One record: its verdict, its row and what that changes.
     fn record(
         &mut self,
-        offset: i64,
-        sent: &Sent,
+        (offset, sent): (i64, &Rc<Sent>),
+        allowed: Allowed,
         unseen: &mut Unseen<'_>,
         (counted, chain): (&mut Numbers, &mut Chain),
         recorded_at: i64,
-        known: &Known,
     ) -> Result<(), String> {
         let partition = counted.partition;
-        let allowed = self.judge(partition, sent, known.commits);
         let seq = counted.next_seq;
         let is_its = |p: i32, s: i64, o: i64| (p, s, o) == (partition, seq, offset);
         let verdict = if let Some((row, rest)) = unseen.ledger.split_first()
@@ -259,8 +277,56 @@ impl Oracle {
             Verdict::Rejected(_) => counted.refused += 1,
             Verdict::Parked(_) => {
                 counted.parked += 1;
-                let held = &mut self.partitions[place(partition)].held;
-                held.extend(sent.key.clone());
+                let sent = Rc::clone(sent);
+                let open = &mut self.partitions[place(partition)].open;
+                open.insert(seq, Waiting { offset, sent });
+            }
+        }
+        Ok(())
+    }
+
+    /// What an operator has done with parked records.
+    fn resolve(
+        &mut self,
+        unseen: &mut Unseen<'_>,
+        (counted, chain): (&mut Numbers, &mut Chain),
+        (recorded_at, locked_after): (i64, u64),
+    ) -> Result<(), String> {
+        while let Some((row, rest)) = unseen.resolutions.split_first()
+            && row.partition == counted.partition
+        {
+            unseen.resolutions = rest;
+            if row.seq != counted.next_seq {
+                return Err(format!("the resolution {row:?} has the wrong seq"));
+            }
+            row.add_to(chain, recorded_at);
+            counted.next_seq += 1;
+            counted.parked -= 1;
+            self.resolved += 1;
+            let open = &mut self.partitions[place(row.partition)].open;
+            let waiting = open.remove(&row.parked_seq);
+            let Waiting { offset, sent } =
+                waiting.ok_or_else(|| format!("{row:?} resolves what is not open"))?;
+            if row.is_discarded {
+                counted.discarded += 1;
+                continue;
+            }
+            let mut before = open.range(..row.parked_seq);
+            if sent.key.is_some() && before.any(|(_, before)| before.sent.key == sent.key) {
+                return Err(format!("{row:?} overtakes an earlier record of its key"));
+            }
+            let allowed = self.judge_free(&sent, locked_after);
+            let parked = counted.parked;
+            self.record(
+                (offset, &sent),
+                allowed,
+                unseen,
+                (counted, chain),
+                recorded_at,
+            )
+            .map_err(|why| format!("replay of offset {offset}: {why}"))?;
+            if counted.parked != parked {
+                return Err(format!("{row:?} parks the record again"));
             }
         }
         Ok(())
@@ -268,10 +334,15 @@ impl Oracle {
 
     /// Which verdicts the record may have now.
     fn judge(&self, partition: i32, sent: &Sent, locked_after: u64) -> Allowed {
-        let held = &self.partitions[place(partition)].held;
-        if sent.key.as_ref().is_some_and(|key| held.contains(key)) {
+        let open = &self.partitions[place(partition)].open;
+        if sent.key.is_some() && open.values().any(|waiting| waiting.sent.key == sent.key) {
             return Allowed::one(Verdict::Parked(ParkReason::Behind));
         }
+        self.judge_free(sent, locked_after)
+    }
+
+    /// The same where nothing of its key waits before it.
+    fn judge_free(&self, sent: &Sent, locked_after: u64) -> Allowed {
         let transfer = match &sent.content {
             Sense::Parked(reason) => return Allowed::one(Verdict::Parked(*reason)),
             Sense::Refused(reason) => return Allowed::one(Verdict::Rejected(*reason)),
@@ -325,7 +396,10 @@ impl Oracle {
         for (account, debits, credits) in
             [(&transfer.debit, amount, 0), (&transfer.credit, 0, amount)]
         {
-            let purse = self.purses.entry((Rc::clone(account), currency)).or_default();
+            let purse = self
+                .purses
+                .entry((Rc::clone(account), currency))
+                .or_default();
             purse.change(self.commits, credits - debits);
             let key = (Rc::clone(account), currency, partition);
             let slice = self.slices.entry(key).or_default();
@@ -359,7 +433,9 @@ impl Oracle {
         if stored == posted {
             return Ok(());
         }
-        Err(format!("the slice {key:?} is {stored:?}, what was posted gives {posted:?}"))
+        Err(format!(
+            "the slice {key:?} is {stored:?}, what was posted gives {posted:?}"
+        ))
     }
 
     /// An operator has begun a new incarnation.
@@ -408,10 +484,28 @@ impl Oracle {
         let Some(kept) = self.kept.take() else {
             return false;
         };
-        let applied = self.applied;
+        let counts = (self.applied, self.resolved);
         *self = (*kept).clone();
-        (self.applied, self.kept) = (applied, Some(kept));
+        (self.applied, self.resolved) = counts;
+        self.kept = Some(kept);
         true
+    }
+
+    /// The database takes from now on what it refused.
+    pub(crate) fn mend(&mut self) {
+        self.policies.is_mended = true;
+    }
+
+    /// Whether the database has a position of any partition.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.partitions.iter().any(|partition| partition.has_begun)
+    }
+
+    /// The partitions of which parked records wait for an operator.
+    pub(crate) fn waiting(&self) -> Vec<i32> {
+        let partitions = (0..).zip(&self.partitions);
+        let waiting = partitions.filter(|(_, partition)| !partition.open.is_empty());
+        waiting.map(|(number, _)| number).collect()
     }
 
     /// What is left to apply: (partition, position, end of the log).
@@ -430,34 +524,52 @@ impl Oracle {
                 partition.compare(position)?;
             }
         }
-        let (mut ledger, mut refused, mut parked, mut batches) = (0, 0, 0, 0);
+        let mut counted = [0; 5];
         for rows in &self.history {
-            let same = rows.ledger.iter().all(|row| {
-                tables.ledger.get(&(row.partition, row.seq)) == Some(row)
-            }) && rows.refused.iter().all(|row| {
-                tables.refused.get(&(row.raw.partition, row.raw.seq)) == Some(row)
-            }) && rows.parked.iter().all(|row| {
-                tables.parked.get(&(row.partition, row.seq)) == Some(row)
-            }) && rows.advances.iter().all(|advance| {
-                let key = (advance.numbers.partition, advance.numbers.batch);
-                tables.batches.get(&key) == Some(advance)
-            });
+            let same =
+                rows.ledger
+                    .iter()
+                    .all(|row| tables.ledger.get(&(row.partition, row.seq)) == Some(row))
+                    && rows.refused.iter().all(|row| {
+                        tables.refused.get(&(row.raw.partition, row.raw.seq)) == Some(row)
+                    })
+                    && rows
+                        .parked
+                        .iter()
+                        .all(|row| tables.parked.get(&(row.partition, row.seq)) == Some(row))
+                    && rows.resolutions.iter().all(|row| {
+                        tables.resolutions.get(&(row.partition, row.parked_seq)) == Some(row)
+                    })
+                    && rows.advances.iter().all(|advance| {
+                        let key = (advance.numbers.partition, advance.numbers.batch);
+                        tables.batches.get(&key) == Some(advance)
+                    });
             if !same {
                 return Err(format!("these rows are not in the tables: {rows:?}"));
             }
-            ledger += rows.ledger.len();
-            refused += rows.refused.len();
-            parked += rows.parked.len();
-            batches += rows.advances.len();
+            let lengths = [
+                rows.ledger.len(),
+                rows.refused.len(),
+                rows.parked.len(),
+                rows.resolutions.len(),
+                rows.advances.len(),
+            ];
+            counted
+                .iter_mut()
+                .zip(lengths)
+                .for_each(|(sum, length)| *sum += length);
         }
         let found = [
             tables.ledger.len(),
             tables.refused.len(),
             tables.parked.len(),
+            tables.resolutions.len(),
             tables.batches.len(),
         ];
-        if found != [ledger, refused, parked, batches] {
-            return Err(format!("the tables have {found:?} rows, more than were committed"));
+        if found != counted {
+            return Err(format!(
+                "the tables have {found:?} rows, more than were committed"
+            ));
         }
         for (key, slice) in &tables.balances {
             self.compare_slice(key)?;
@@ -465,24 +577,63 @@ impl Oracle {
                 return Err(format!("the slice {key:?} is stored as {slice:?}"));
             }
         }
-        self.slices.keys().try_for_each(|key| self.compare_slice(key))
+        self.slices
+            .keys()
+            .try_for_each(|key| self.compare_slice(key))
     }
 }
 
 impl Partition {
     /// A batch must begin where the last one ended.
     fn continues(&self, numbers: &Numbers) -> Result<(), String> {
-        let here = (self.incarnation, self.position, self.next_seq, self.next_batch);
+        let here = (
+            self.incarnation,
+            self.position,
+            self.next_seq,
+            self.next_batch,
+        );
         let there = (
             numbers.incarnation,
             numbers.from_offset,
             numbers.first_seq,
             numbers.batch,
         );
-        if here == there && numbers.next_offset > numbers.from_offset {
+        let is_resolving = numbers.parked < 0 || numbers.discarded > 0;
+        if here == there && (numbers.next_offset > numbers.from_offset) != is_resolving {
             return Ok(());
         }
-        Err(format!("(incarnation, offset, seq, batch) is {here:?} before it"))
+        Err(format!(
+            "(incarnation, offset, seq, batch) is {here:?} before it"
+        ))
+    }
+
+    /// The lane must not have been told that the database went back, and the log must be the one that was
+    /// applied so far.
+    fn may_read_on(
+        &self,
+        numbers: &Numbers,
+        version: usize,
+        known: &Known,
+        broker: &Broker,
+    ) -> Result<(), String> {
+        let number = numbers.partition;
+        let log = broker.partition(number);
+        if let Some(hint) = known.hinted.get(&number)
+            && (hint.incarnation, hint.offset) > (numbers.incarnation, numbers.from_offset)
+        {
+            return Err(format!(
+                "the broker had told the lane that the database was at {}",
+                hint.offset
+            ));
+        }
+        if let Some((old, offset)) = self.anchor
+            && old != version
+            && offset >= log.start
+            && !is_same(log.record(old, offset), log.record(version, offset))
+        {
+            return Err("the records are of another log, and no operator has accepted it".into());
+        }
+        Ok(())
     }
 
     fn advance(&mut self, advance: &Advance) {
@@ -495,7 +646,12 @@ impl Partition {
     }
 
     fn compare(&self, found: &Position) -> Result<(), String> {
-        let here = (self.incarnation, self.position, self.next_seq, self.next_batch);
+        let here = (
+            self.incarnation,
+            self.position,
+            self.next_seq,
+            self.next_batch,
+        );
         let there = (
             found.incarnation,
             found.position,

@@ -13,6 +13,7 @@ pub(crate) struct Rows {
     pub ledger: Vec<LedgerRow>,
     pub refused: Vec<RefusedRow>,
     pub parked: Vec<ParkedRow>,
+    pub resolutions: Vec<ResolutionRow>,
     pub balances: Vec<Delta>,
     pub advances: Vec<Advance>,
 }
@@ -62,6 +63,17 @@ pub(crate) struct RefusedRow {
 /// A row of `parked`.
 pub(crate) type ParkedRow = RawRow;
 
+/// A row of `parked_resolutions`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ResolutionRow {
+    pub partition: i32,
+    pub seq: i64,
+    pub parked_seq: i64,
+    pub is_discarded: bool,
+    pub reason: String,
+    pub operator: String,
+}
+
 /// How a slice changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Delta {
@@ -100,6 +112,7 @@ impl Rows {
                 .iter()
                 .map(|row| RawRow::of(&row.raw, row.id))
                 .collect(),
+            resolutions: outcome.resolutions.iter().map(ResolutionRow::of).collect(),
             balances: outcome.balances.iter().map(Delta::of).collect(),
             advances: outcome.advances.clone(),
         }
@@ -193,6 +206,30 @@ impl RefusedRow {
             occurred_at: self.occurred_at,
         };
         chain.refused(&self.raw.for_chain(recorded_at), &shown);
+    }
+}
+
+impl ResolutionRow {
+    fn of(row: &plan::ResolutionRow<'_>) -> Self {
+        Self {
+            partition: row.partition,
+            seq: row.seq,
+            parked_seq: row.parked_seq,
+            is_discarded: row.resolution == plan::Resolution::Discarded,
+            reason: row.reason.to_owned(),
+            operator: row.operator.to_owned(),
+        }
+    }
+
+    pub fn add_to(&self, chain: &mut chain::Chain, recorded_at: i64) {
+        chain.resolution(&chain::ResolutionRow {
+            seq: self.seq,
+            parked_seq: self.parked_seq,
+            recorded_at,
+            is_discarded: self.is_discarded,
+            reason: &self.reason,
+            operator: &self.operator,
+        });
     }
 }
 

@@ -17,11 +17,9 @@ use crate::backend::Backend;
 use crate::fault::Fault;
 use crate::gate::{Gated, Orphans};
 use crate::log::SimulatedLog;
-use crate::operator;
 use crate::trace::{NONE, Who};
-use crate::world::{
-    Counts, Handle, MILLI, SECOND, State, VirtualClock, What, World,
-};
+use crate::world::{Counts, Handle, MILLI, SECOND, State, VirtualClock, What, World};
+use crate::{operator, parking};
 
 /// Heartbeats that are missing for so long cost a member its partitions.
 const SESSION_TIMEOUT: u64 = 6 * SECOND;
@@ -119,6 +117,7 @@ where
     let mut counts = state.counts;
     counts.micros = state.now;
     counts.applied = state.oracle.applied;
+    counts.resolved = state.oracle.resolved;
     counts.rebalances = state.broker.rebalances;
     Report {
         seed,
@@ -133,8 +132,9 @@ where
 
 impl<B: Backend + 'static> Simulation<B> {
     fn begin(&mut self) {
-        let actors = self.lanes + 2;
+        let actors = self.lanes + 3;
         let mut state = self.world.state();
+        state.lanes = self.lanes;
         for actor in 0..actors {
             state.actors.push(crate::world::Actor::default());
             self.processes.push(None);
@@ -203,9 +203,11 @@ impl<B: Backend + 'static> Simulation<B> {
             }
             What::CommitLate { session } => self.commit_late(session).await?,
             What::Snapshot => {
-                self.backend.keep();
                 let mut state = self.world.state();
-                state.oracle.keep();
+                if state.oracle.has_begun() {
+                    self.backend.keep();
+                    state.oracle.keep();
+                }
                 let after = state.random.random_range(SECOND / 2..8 * SECOND);
                 state.schedule(after, What::Snapshot);
             }
@@ -221,8 +223,15 @@ impl<B: Backend + 'static> Simulation<B> {
             Box::pin(process(world, actor, backend, Rc::clone(&self.orphans)))
         } else if actor == self.lanes {
             Box::pin(operator::set_policies(world, actor, backend))
-        } else {
+        } else if actor == self.lanes + 1 {
             Box::pin(operator::accept_stops(world, actor, backend))
+        } else {
+            Box::pin(parking::resolve(
+                world,
+                actor,
+                backend,
+                Rc::clone(&self.orphans),
+            ))
         });
         self.world.note(actor, "started", &[]);
         self.step(actor).await;
@@ -408,7 +417,10 @@ impl State {
     /// The group gives up a member of which it hears nothing.
     fn expire(&mut self, member: u64) {
         let now = self.now;
-        let actor = self.actors.iter().find(|actor| actor.member == Some(member));
+        let actor = self
+            .actors
+            .iter()
+            .find(|actor| actor.member == Some(member));
         let Self { broker, random, .. } = self;
         match actor {
             None => broker.forget(member, random),
@@ -428,15 +440,18 @@ impl State {
     }
 
     fn is_drained(&self) -> bool {
-        self.workload.is_done() && self.oracle.left(&self.broker).is_empty()
+        self.workload.is_done()
+            && self.oracle.left(&self.broker).is_empty()
+            && self.oracle.waiting().is_empty()
     }
 
     fn fail_to_drain(&mut self) {
         let left = self.oracle.left(&self.broker);
+        let parked = self.oracle.waiting();
         let stopped = &self.stopped;
         self.fail(format!(
             "not everything is applied {} s after the last fault: (partition, position, end) {left:?}, \
-             stopped: {stopped:?}, {:?}",
+             stopped: {stopped:?}, parked in: {parked:?}, {:?}",
             DRAIN_MAX / SECOND,
             self.broker
         ));
@@ -483,6 +498,10 @@ impl State {
                 self.wall_offset += hours * 3_600_000_000;
             }
             Fault::PartitionCount => {
+                // A database is tied to the count that it sees first.
+                if !self.oracle.has_begun() {
+                    return false;
+                }
                 broker.wrong_count_until = now + random.random_range(SECOND..15 * SECOND);
                 self.is_excused = true;
             }

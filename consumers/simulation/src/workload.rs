@@ -68,7 +68,9 @@ impl Workload {
         let internal = random.random_range(2..9);
         let mut accounts: Vec<Rc<str>> = (0..internal).map(|n| format!("a{n}").into()).collect();
         accounts.extend(["external:x".into(), "external:y".into()]);
-        let currencies = ["EUR", "USD", "JPY"].into_iter().filter_map(Currency::parse);
+        let currencies = ["EUR", "USD", "JPY"]
+            .into_iter()
+            .filter_map(Currency::parse);
         let count = random.random_range(1..4);
         let mut seldom = |most| {
             if random.random_bool(0.5) {
@@ -82,8 +84,8 @@ impl Workload {
             accounts,
             currencies: currencies.take(count).collect(),
             left: 0,
-            garbage: seldom(12),
-            poison: seldom(12),
+            garbage: seldom(40),
+            poison: seldom(30),
             repeats: seldom(300),
             conflicts: seldom(100),
             refused: seldom(80),
@@ -271,7 +273,14 @@ impl Workload {
         if choice == 1 {
             let key = random.random_bool(0.5).then(|| b"another key".to_vec());
             let content = Sense::Refused(Reason::Misrouted);
-            return (home, Sent { key, content, ..sent });
+            return (
+                home,
+                Sent {
+                    key,
+                    content,
+                    ..sent
+                },
+            );
         }
         let json = codec::encode_json(transaction);
         let currency = format!("\"currency\":\"{}\"", transaction.currency.code());

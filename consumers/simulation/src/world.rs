@@ -117,6 +117,8 @@ pub struct Counts {
     pub accepted: u64,
     /// Policies that were changed.
     pub policies: u64,
+    /// Parked records that were replayed or discarded.
+    pub resolved: u64,
     /// Faults by kind.
     pub faults: FaultCounts,
 }
@@ -136,6 +138,7 @@ impl Counts {
         self.frozen_ended += other.frozen_ended;
         self.accepted += other.accepted;
         self.policies += other.policies;
+        self.resolved += other.resolved;
         self.faults.merge(&other.faults);
     }
 }
@@ -147,6 +150,8 @@ pub(crate) struct State {
     pub queue: BinaryHeap<Reverse<Due>>,
     order: u64,
     pub actors: Vec<Actor>,
+    /// The first actors are lanes, the others operators.
+    pub lanes: usize,
     pub trace: Trace,
     pub counts: Counts,
     pub profile: Profile,
@@ -180,6 +185,7 @@ impl World {
                 queue: BinaryHeap::new(),
                 order: 0,
                 actors: Vec::new(),
+                lanes: 0,
                 trace: Trace::new(kept_max),
                 counts: Counts::default(),
                 profile,
