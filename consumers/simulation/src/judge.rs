@@ -18,7 +18,7 @@ impl Allowed {
         Self([Some(verdict), None, None])
     }
 
-    pub fn has(&self, verdict: Verdict) -> bool {
+    pub fn has(self, verdict: Verdict) -> bool {
         self.0.contains(&Some(verdict))
     }
 

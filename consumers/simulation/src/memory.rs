@@ -64,19 +64,21 @@ pub struct MemoryStore {
 impl Tables {
     /// What the constraints say of these rows, in the order in which they are written.
     fn check(&self, rows: &Rows) -> Result<(), Error> {
-        for row in &rows.ledger {
+        for (place, row) in rows.ledger.iter().enumerate() {
+            let is_twice = || rows.ledger[..place].iter().any(|other| other.id == row.id);
             if row.amount == POISON_AMOUNT && !self.is_mended {
                 return Err(Error::Row("not_this".into()));
             }
-            if self.ids.contains_key(&row.id) {
+            if self.ids.contains_key(&row.id) || is_twice() {
                 return Err(Error::Retry("ledger_id_key".into()));
             }
             if self.ledger.contains_key(&(row.partition, row.seq)) {
                 return Err(Error::Contradiction("ledger_pkey".into()));
             }
         }
-        let raws = rows.refused.iter().map(|row| (&row.raw, true));
-        for (row, is_refused) in raws.chain(rows.parked.iter().map(|row| (row, false))) {
+        let refused = rows.refused.iter().map(|row| (&row.raw, true));
+        let parked = rows.parked.iter().map(|row| (row, false));
+        for (row, is_refused) in refused.chain(parked) {
             let key = (row.partition, row.seq);
             let is_there = if is_refused {
                 self.refused.contains_key(&key)

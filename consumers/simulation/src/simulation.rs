@@ -275,10 +275,7 @@ impl<B: Backend + 'static> Simulation<B> {
             Fault::Crash => self.crash(false),
             Fault::MachineLost => self.crash(true),
             Fault::DatabaseAway => {
-                let mut state = self.world.state();
-                let until = state.now + state.random.random_range(50 * MILLI..12 * SECOND);
-                state.database_away_until = until;
-                drop(state);
+                self.world.state().go_away();
                 self.end_sessions().await?;
                 true
             }
@@ -364,6 +361,11 @@ async fn process<B: Backend>(
 }
 
 impl State {
+    fn go_away(&mut self) {
+        let until = self.now + self.random.random_range(50 * MILLI..12 * SECOND);
+        self.database_away_until = until;
+    }
+
     /// Whether the actor goes on now: it waits for this turn and does not stand still.
     fn grant(&mut self, actor: usize, ticket: u64) -> bool {
         let now = self.now;

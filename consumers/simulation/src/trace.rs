@@ -24,12 +24,11 @@ pub enum Who {
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, micros) = (self.at / 1_000_000, self.at % 1_000_000);
+        let what = self.what;
         match self.who {
-            Who::Actor(actor) => {
-                write!(f, "{seconds:>5}.{micros:06} actor {actor}  {}", self.what)?
-            }
-            Who::World => write!(f, "{seconds:>5}.{micros:06} world    {}", self.what)?,
-        }
+            Who::Actor(actor) => write!(f, "{seconds:>5}.{micros:06} actor {actor}  {what}"),
+            Who::World => write!(f, "{seconds:>5}.{micros:06} world    {what}"),
+        }?;
         for number in self.numbers.iter().filter(|number| **number != NONE) {
             write!(f, " {number}")?;
         }

@@ -9,6 +9,7 @@ use crate::pipeline::decide::decide;
 use crate::pipeline::decode::{Culprits, Decoded, candidates, decode};
 use crate::pipeline::memory::Memory;
 use crate::pipeline::plan::{Decided, Resolution, Resolving, plan_replay};
+use crate::planted::{self, Bug};
 use crate::record::{BATCH_RECORDS_MAX, Batch, Incoming, Intake, LogRange};
 use crate::store::{self, LockWait, OpenParked, Position, Store};
 
@@ -89,9 +90,12 @@ impl Run<'_> {
         let partition = self.order.partition;
         let position = lock(store, partition).await?;
         self.follow(store.connections());
-        let open = store
+        let mut open = store
             .open_parked(partition, &self.selection, self.after_seq, self.records_max)
             .await?;
+        if planted::has(Bug::ReplayOvertakes) {
+            open.retain(|parked| parked.is_chosen);
+        }
         let Some(last_seq) = open.last().map(|parked| parked.seq) else {
             return Ok(Round::Empty);
         };

@@ -9,6 +9,7 @@ use super::watch::Pace;
 use super::{Clock, Lane};
 use crate::kafka::log::Log;
 use crate::observe;
+use crate::planted::{self, Bug};
 use crate::store::{PartitionStatus, Store};
 
 /// How often a lane says how its partitions are, hints to the broker and looks for empty tails.
@@ -101,7 +102,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             observe::partition(status);
         }
         let written = self.store.publish_status(&statuses).await;
-        if written.is_err() {
+        if written.is_err() && !planted::has(Bug::TrustConnection) {
             // What comes after this connection may be another database, or an older one.
             let active: Vec<_> = self.assignment.positions().map(|(p, _)| p).collect();
             self.recheck(&active);
