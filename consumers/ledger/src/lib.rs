@@ -9,6 +9,7 @@
 //! | [`record`], [`chain`] | what a batch is made of; the hash chain |
 //! | [`board`], [`observe`] | how the partitions are; what is counted |
 //! | [`group`] | the lanes of one process |
+//! | [`planted`] | deliberate bugs, for the simulation to catch |
 //! | [`verify`] | the proof that nothing was lost, counted twice or changed |
 
 pub mod board;
@@ -18,6 +19,7 @@ pub mod kafka;
 pub mod observe;
 pub mod parking;
 pub mod pipeline;
+pub mod planted;
 pub mod record;
 pub mod store;
 pub mod verify;

@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 
 use crate::commands::{
     accounts, checkpoint, dev, export, gateway, generate, import, ledger, migrate, parked,
-    positions, project, query, topics, verify,
+    positions, project, query, sim, topics, verify,
 };
 
 /// Exit status of wrong usage, as in BSD's sysexits.h.
@@ -134,6 +134,8 @@ pub enum Command {
     /// Show where partitions stand, or accept that log and database do not fit.
     #[command(subcommand)]
     Positions(positions::Positions),
+    /// Simulate the ledger group under faults, from a seed.
+    Sim(sim::Flags),
     /// Prove that nothing was lost, counted twice or changed.
     Verify(verify::Flags),
     /// Write the whole ledger to a file, in the order of its hash chains.

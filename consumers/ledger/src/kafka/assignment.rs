@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::kafka::cursor::{Cursor, Taken, fit};
 use crate::kafka::log::{Bounds, Hint};
+use crate::planted::{self, Bug};
 use crate::record::{LogRange, Record};
 use crate::store::Position;
 
@@ -92,7 +93,15 @@ impl Assignment {
     ) -> Result<i64, Stop> {
         let partition = found.partition;
         let hint = hint.map(|hint| (hint.incarnation, hint.offset));
-        let known = hint.max(self.seen.get(&partition).copied());
+        let mut known = hint.max(self.seen.get(&partition).copied());
+        let mut found = *found;
+        if planted::has(Bug::IgnoreHint) {
+            known = None;
+        }
+        if let Some((_, offset)) = hint.filter(|_| planted::has(Bug::ReadFromHint)) {
+            (found.position, known) = (offset, None);
+        }
+        let found = &found;
         let result = stays(found, known)
             .and_then(|()| fit(partition, found.position, bounds))
             .map(|()| Cursor::new(found, bounds));
@@ -239,7 +248,11 @@ impl Assignment {
     pub fn hints(&self, database: uuid::Uuid) -> Vec<Hint> {
         let hint = |(partition, cursor): (i32, &Cursor)| Hint {
             partition,
-            offset: cursor.position,
+            offset: if planted::has(Bug::OffsetFirst) {
+                cursor.next
+            } else {
+                cursor.position
+            },
             database,
             incarnation: cursor.incarnation,
         };

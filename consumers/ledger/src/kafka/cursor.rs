@@ -3,6 +3,7 @@
 use crate::chain;
 use crate::kafka::log::Bounds;
 use crate::kafka::stop::Stop;
+use crate::planted::{self, Bug};
 use crate::record::Record;
 use crate::store::{Anchor, Position};
 
@@ -57,7 +58,9 @@ impl Cursor {
             incarnation: found.incarnation,
             position: found.position,
             next: found.position,
-            anchor: found.anchor.filter(|anchor| anchor.offset >= bounds.start),
+            anchor: found
+                .anchor
+                .filter(|anchor| anchor.offset >= bounds.start && !planted::has(Bug::NoAnchor)),
             doubt: None,
             seeking: false,
             tail: None,
@@ -109,11 +112,11 @@ impl Cursor {
         if record.offset < self.next {
             return Taken::Passed;
         }
-        let first = self.next == self.position;
+        let first = self.next == self.position && !planted::has(Bug::BelieveHole);
         if record.offset > self.next && first && !self.is_believed(Doubt::Record(record.offset)) {
             return Taken::Passed;
         }
-        self.next = record.offset + 1;
+        self.next = record.offset + i64::from(!planted::has(Bug::MaxOffset));
         (self.doubt, self.tail) = (None, None);
         Taken::In
     }
@@ -165,6 +168,9 @@ impl Cursor {
         let is_settled = self.next == self.position && !self.seeking && self.anchor.is_none();
         if !quiet || !is_settled || end <= self.next || self.tail.is_some() {
             return None;
+        }
+        if planted::has(Bug::BelieveTail) {
+            self.next = end;
         }
         self.tail = Some(end);
         Some(self.next)

@@ -9,6 +9,7 @@ use crate::pipeline::decide::decide;
 use crate::pipeline::decode::{Culprits, Decoded, candidates, decode};
 use crate::pipeline::memory::Memory;
 use crate::pipeline::plan::{Decided, Resolution, Resolving, plan_replay};
+use crate::planted::{self, Bug};
 use crate::record::{BATCH_RECORDS_MAX, Batch, Incoming, Intake, LogRange};
 use crate::store::{self, LockWait, OpenParked, Position, Store};
 
@@ -31,6 +32,7 @@ pub async fn replay(
         culprits: Culprits::new(),
         records_max: BATCH_RECORDS_MAX,
         resolved: Resolved::default(),
+        connections: None,
     };
     let mut tries = 0;
     loop {
@@ -79,15 +81,21 @@ struct Run<'o> {
     culprits: Culprits,
     records_max: usize,
     resolved: Resolved,
+    /// How many connections the store had opened when all this was found.
+    connections: Option<u64>,
 }
 
 impl Run<'_> {
     async fn round(&mut self, store: &mut impl Store, now: i64) -> Result<Round, Error> {
         let partition = self.order.partition;
         let position = lock(store, partition).await?;
-        let open = store
+        self.follow(store.connections());
+        let mut open = store
             .open_parked(partition, &self.selection, self.after_seq, self.records_max)
             .await?;
+        if planted::has(Bug::ReplayOvertakes) {
+            open.retain(|parked| parked.is_chosen);
+        }
         let Some(last_seq) = open.last().map(|parked| parked.seq) else {
             return Ok(Round::Empty);
         };
@@ -144,6 +152,16 @@ impl Run<'_> {
             }
         }
         Ok(outcome)
+    }
+
+    /// Behind another connection the database may be an older one: what was done may be open again, and comes
+    /// first.
+    fn follow(&mut self, connections: u64) {
+        let known = self.connections.replace(connections);
+        if known.is_some_and(|known| known != connections) {
+            self.after_seq = -1;
+            self.held.clear();
+        }
     }
 
     /// Decides and writes; gives what becomes of each record.

@@ -1,8 +1,9 @@
 //! Read and decide: asks the store for what the decision needs, until nothing is short.
 
-use millrace_rules::{Book, Candidate, Content, Decisions, Funds};
+use millrace_rules::{Book, Candidate, Content, Decisions, Funds, Verdict};
 
 use crate::pipeline::memory::Memory;
+use crate::planted::{self, Bug};
 use crate::store::{Error, Position, Store};
 
 /// The verdicts of the candidates. The partitions are locked at `positions`; the topic has
@@ -26,7 +27,10 @@ pub async fn decide<'d>(
     loop {
         // Each round makes at least one more account fresh, so there are at most as many rounds as
         // accounts; in practice two.
-        let decisions = millrace_rules::decide(&book, candidates);
+        let mut decisions = millrace_rules::decide(&book, candidates);
+        if planted::has(Bug::NoDedupe) {
+            apply_twice(&book, candidates, &mut decisions);
+        }
         if decisions.short.is_empty() {
             return Ok(decisions);
         }
@@ -43,6 +47,18 @@ pub async fn decide<'d>(
     }
 }
 
+/// A planted bug: what is a duplicate only within the batch is posted.
+fn apply_twice(book: &Book<'_>, candidates: &[Candidate<'_>], decisions: &mut Decisions<'_>) {
+    for (candidate, verdict) in candidates.iter().zip(&mut decisions.verdicts) {
+        if let Content::Transfer(transfer) = &candidate.content
+            && *verdict == Verdict::Duplicate
+            && !book.known.contains_key(&transfer.id)
+        {
+            *verdict = Verdict::Posted;
+        }
+    }
+}
+
 async fn read_known(
     store: &mut impl Store,
     book: &mut Book<'_>,
@@ -55,7 +71,7 @@ async fn read_known(
             Content::Refused(_) | Content::Parked(_) => None,
         })
         .collect();
-    if !ids.is_empty() {
+    if !ids.is_empty() && !planted::has(Bug::ForgetIds) {
         book.known.extend(store.known(&ids).await?);
     }
     Ok(())
@@ -72,7 +88,8 @@ async fn read_held<'d>(
             .iter()
             .any(|p| p.partition == partition && p.parked_open > 0)
     };
-    if positions.iter().all(|position| position.parked_open == 0) {
+    let is_open = positions.iter().any(|position| position.parked_open > 0);
+    if !is_open || planted::has(Bug::ParkWithoutHold) {
         return Ok(());
     }
     let mut keys: Vec<(i32, &'d [u8])> = candidates

@@ -88,6 +88,8 @@ pub struct Lane<L, S, C> {
     sentinel: Sentinel,
     topic: Option<Topic>,
     database: Option<Uuid>,
+    /// How many connections the store had opened when the active partitions were checked.
+    connections: u64,
     backoff: Backoff,
     last_tick: Duration,
     topic_checked_at: Duration,
@@ -121,6 +123,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             sentinel: Sentinel::default(),
             topic: None,
             database: None,
+            connections: 0,
             backoff: Backoff::default(),
             last_tick: Duration::ZERO,
             topic_checked_at: Duration::ZERO,
@@ -152,16 +155,20 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
     pub async fn step(&mut self) {
         let event = self.log.poll(self.poll_wait(), &mut self.intake).await;
         self.note_idleness(event.as_ref());
-        match event {
-            // There may be more of them, about the same partitions: first things first.
-            Some(event) => self.on_event(event),
-            None => self.check_assignment().await,
+        // There may be more of them, about the same partitions: first things first.
+        let may_check = event.is_none();
+        if let Some(event) = event {
+            self.on_event(event);
         }
         self.take_in().await;
         if self.assignment.ranges().next().is_some() {
             self.apply().await;
         }
         self.intake.clear();
+        if may_check {
+            // Not before: what was read before a check tells nothing of the log that is found by it.
+            self.check_assignment().await;
+        }
         self.tick().await;
     }
 

@@ -10,6 +10,7 @@ use millrace_rules::{Book, Candidate, Content, Currency, Decisions, Funds, Limit
 use millrace_schemas::partition_of;
 
 use crate::chain::Head;
+use crate::planted::{self, Bug};
 use crate::store::{Policies, Position};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
@@ -42,14 +43,19 @@ struct Account {
 impl Memory {
     /// Forgets everything.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        if !planted::has(Bug::KeepFunds) {
+            *self = Self::default();
+        }
     }
 
     /// Drops what the locked positions show to be out of date.
     pub fn reconcile(&mut self, positions: &[Position]) {
         let current = |position: &Position| {
             let known = self.partitions.get(&position.partition);
-            known.is_some_and(|known| known.policy_version == position.policy_version)
+            known.is_some_and(|known| {
+                known.policy_version == position.policy_version
+                    || planted::has(Bug::IgnorePolicyVersion)
+            })
         };
         if !positions.iter().all(current) {
             self.overview = None;
@@ -59,7 +65,7 @@ impl Memory {
             let known = self.partitions.entry(position.partition).or_default();
             // Funds end with the policies too: while an account was unlimited, nobody kept count.
             if known.policy_version != position.policy_version
-                || known.chain_head != position.chain_head
+                || (known.chain_head != position.chain_head && !planted::has(Bug::KeepFunds))
             {
                 known.policy_version = position.policy_version;
                 known.chain_head = position.chain_head;

@@ -213,6 +213,10 @@ pub trait Store {
         records_max: usize,
     ) -> Result<Vec<OpenParked>, Error>;
 
+    /// How many connections were opened so far: behind another one there may be an older state of the
+    /// database.
+    fn connections(&self) -> u64;
+
     /// Undoes what is not committed.
     async fn rollback(&mut self);
 

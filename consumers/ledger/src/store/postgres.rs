@@ -43,6 +43,7 @@ pub struct Postgres {
     options: PgConnectOptions,
     owner: String,
     connection: Option<PgConnection>,
+    opened: u64,
     in_transaction: bool,
     rows: Rows,
 }
@@ -54,6 +55,7 @@ impl Postgres {
             options,
             owner,
             connection: None,
+            opened: 0,
             in_transaction: false,
             rows: Rows::default(),
         }
@@ -67,6 +69,7 @@ impl Postgres {
                 .await
                 .map_err(|_| Error::timeout("connecting", SHORT_TIMEOUT))??;
             self.connection = Some(opened);
+            self.opened += 1;
         }
         Ok(self.connection.as_mut().expect("it was just opened"))
     }
@@ -203,6 +206,10 @@ impl Store for Postgres {
             let transaction = self.transaction()?;
             parked::open(transaction, partition, selection, after_seq, records_max).await
         })
+    }
+
+    fn connections(&self) -> u64 {
+        self.opened
     }
 
     async fn rollback(&mut self) {

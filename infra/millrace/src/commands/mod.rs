@@ -17,6 +17,7 @@ pub mod parked;
 pub mod positions;
 pub mod project;
 pub mod query;
+pub mod sim;
 pub mod topics;
 pub mod verify;
 
@@ -35,6 +36,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Positions(positions) => positions::run(&positions).await,
         Command::Parked(parked) => parked::run(&parked).await,
         Command::Accounts(accounts) => accounts::run(&accounts).await,
+        Command::Sim(flags) => sim::run(flags).await,
         Command::Verify(flags) => verify::run(&flags).await,
         Command::Export(flags) => export::run(&flags).await,
         Command::Checkpoint(checkpoint) => checkpoint::run(&checkpoint).await,

@@ -34,6 +34,7 @@ async fn every_command_explains_itself() {
         "accounts set",
         "accounts default",
         "accounts show",
+        "sim",
         "verify",
     ] {
         let arguments: Vec<_> = command.split_whitespace().chain(["--help"]).collect();

@@ -13,6 +13,7 @@ use crate::observe;
 use crate::pipeline::decide::decide;
 use crate::pipeline::decode::{Culprits, candidates, decode};
 use crate::pipeline::plan::{Decided, Outcome, plan};
+use crate::planted::{self, Bug};
 use crate::record::Batch;
 use crate::store::{self, Advance, LockWait, Position, Store};
 
@@ -68,6 +69,9 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         let mut lock_wait = LockWait::Normal;
         let mut waiting = vec![intake.batch(self.assignment.ranges())];
         while let Some(batch) = waiting.pop() {
+            if planted::has(Bug::OffsetFirst) {
+                self.hint();
+            }
             match self.apply_batch(&batch, &culprits, lock_wait).await {
                 Ok(advances) => self.committed(&advances),
                 // The culprit is in here: halve the batch until it is alone.
@@ -193,7 +197,11 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         self.check_brake(&counts)?;
         stage.end("decode", self.clock.monotonic());
 
-        let positions = self.store.lock(&batch.partitions(), lock_wait).await?;
+        let positions = if planted::has(Bug::NoLock) {
+            self.unlocked(&batch.partitions()).await?
+        } else {
+            self.store.lock(&batch.partitions(), lock_wait).await?
+        };
         check_positions(batch, &positions)?;
         stage.end("lock", self.clock.monotonic());
 
@@ -222,7 +230,10 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         self.store.write(&outcome).await?;
         stage.end("write", self.clock.monotonic());
 
-        self.store.commit().await?;
+        let committed = self.store.commit().await;
+        if !planted::has(Bug::ReuseVerdicts) {
+            committed?;
+        }
         stage.end("commit", self.clock.monotonic());
 
         let heads = outcome
@@ -236,6 +247,13 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         tell_parked(&mut self.parked_told_at, &outcome, self.clock.monotonic());
         self.board.applied(batch);
         Ok(outcome.advances)
+    }
+
+    async fn unlocked(&mut self, partitions: &[i32]) -> Result<Vec<Position>, Failure> {
+        self.store.lock(&[], LockWait::Short).await?;
+        let topic = self.topic.clone().expect("a batch comes after a check");
+        let starts: Vec<_> = partitions.iter().map(|partition| (*partition, 0)).collect();
+        Ok(self.store.attach(&topic, &starts).await?.positions)
     }
 
     fn check_brake(&self, counts: &[(i32, Counts)]) -> Result<(), Failure> {
@@ -263,6 +281,9 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
 
 /// What was found under the locks must be where the batch begins, or it is a zombie's.
 fn check_positions(batch: &Batch<'_>, positions: &[Position]) -> Result<(), Failure> {
+    if planted::has(Bug::SkipPositionCheck) {
+        return Ok(());
+    }
     for (slice, position) in batch.slices().iter().zip(positions) {
         let partition = slice.log.partition;
         let expected = (slice.log.incarnation, slice.log.from);

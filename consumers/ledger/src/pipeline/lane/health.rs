@@ -9,6 +9,7 @@ use super::watch::Pace;
 use super::{Clock, Lane};
 use crate::kafka::log::Log;
 use crate::observe;
+use crate::planted::{self, Bug};
 use crate::store::{PartitionStatus, Store};
 
 /// How often a lane says how its partitions are, hints to the broker and looks for empty tails.
@@ -32,6 +33,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         self.last_tick = now;
         self.backoff.forget(now);
         self.report_health().await;
+        self.follow_connection();
         self.hint();
         let idle = self.idle_since.is_some_and(|since| now >= since + TICK);
         self.prove_tails(if idle { PATIENCE_IDLE } else { PATIENCE_BUSY })
@@ -100,7 +102,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             observe::partition(status);
         }
         let written = self.store.publish_status(&statuses).await;
-        if written.is_err() {
+        if written.is_err() && !planted::has(Bug::TrustConnection) {
             // What comes after this connection may be another database, or an older one.
             let active: Vec<_> = self.assignment.positions().map(|(p, _)| p).collect();
             self.recheck(&active);

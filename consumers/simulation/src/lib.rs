@@ -1,0 +1,60 @@
+//! The seeded fault simulation of the ledger group.
+//!
+//! It runs the ledger's own lanes: their loop, assignment, phases, decisions and memory. Around them are a
+//! simulated log and store, virtual time, and one scheduler that draws everything from a seed: who goes on,
+//! how long a call takes, what fails. A lane waits for its turn at every effect, so it can be stopped, killed
+//! or overtaken between any two of them; the same seed goes the same way to the last step.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`simulation`] | one run: the scheduler, faults between steps, the end |
+//! | [`many`] | many seeds, on several threads |
+//! | `world` | what all parts share: time, turns, randomness |
+//! | [`fault`] | what can go wrong, and how often |
+//! | `workload` | what is sent |
+//! | `broker`, `log` | the topic and the group, and how a lane sees them |
+//! | `gate`, `sessions` | how a lane sees the store: turns, faults, locks |
+//! | [`backend`] | the database behind it: [`memory`] or [`postgres`] |
+//! | `operator`, `parking` | who sets policies, accepts gaps, and replays or discards what is parked |
+//! | [`oracle`], `judge` | what must have come of it |
+//! | [`trace`] | what happened |
+
+pub mod backend;
+mod broker;
+pub mod fault;
+mod gate;
+mod judge;
+mod log;
+pub mod many;
+pub mod memory;
+mod operator;
+pub mod oracle;
+mod parking;
+mod rows;
+mod sessions;
+pub mod simulation;
+pub mod trace;
+mod workload;
+mod world;
+
+pub use simulation::{Failure, Options, Report};
+pub use world::Counts;
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+/// Runs one seed over the database in memory. A panic of the lanes is a failure like any other.
+pub fn run_in_memory(seed: u64, options: Options) -> Report {
+    let run = || {
+        let mut run = pin!(simulation::run(
+            seed,
+            options,
+            memory::MemoryBackend::default()
+        ));
+        match run.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(report) => report,
+            Poll::Pending => unreachable!("nothing in memory is waited for"),
+        }
+    };
+    std::panic::catch_unwind(run).unwrap_or_else(|_| Report::panicked(seed))
+}
