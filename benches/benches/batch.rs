@@ -106,7 +106,7 @@ fn position() -> Position {
         chain_head: GENESIS,
         policy_version: 0,
         parked_open: 0,
-        anchor_timestamp: None,
+        anchor: None,
     }
 }
 

@@ -75,6 +75,18 @@ pub struct Readable<'a> {
     pub occurred_at: Option<i64>,
 }
 
+/// A row of `parked_resolutions` as the chain sees it.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the columns are described with the table")]
+pub struct ResolutionRow<'a> {
+    pub seq: i64,
+    pub parked_seq: i64,
+    pub recorded_at: i64,
+    pub is_discarded: bool,
+    pub reason: &'a str,
+    pub operator: &'a str,
+}
+
 /// The chain of one batch while its rows are added in order of `seq`.
 #[derive(Debug, Clone)]
 pub struct Chain(Sha256);
@@ -109,6 +121,14 @@ impl Chain {
     pub fn parked(&mut self, row: &RawRow<'_>, id: Option<[u8; 16]>) {
         self.raw(b'P', row);
         self.bytes(id.as_ref().map(<[u8; 16]>::as_slice));
+    }
+
+    /// Adds a row of `parked_resolutions`.
+    pub fn resolution(&mut self, row: &ResolutionRow<'_>) {
+        let code = if row.is_discarded { 2 } else { 1 };
+        self.tag(b'S', row.seq, row.parked_seq, row.recorded_at, code);
+        self.bytes(Some(row.reason.as_bytes()));
+        self.bytes(Some(row.operator.as_bytes()));
     }
 
     /// Closes the batch: the new head.

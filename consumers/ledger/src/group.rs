@@ -11,7 +11,8 @@ use tracing::{error, info, info_span};
 use crate::board::Board;
 use crate::kafka::consumer::{KafkaLog, Settings};
 use crate::kafka::log::{self, Log as _};
-use crate::pipeline::lane::{Clock, Lane};
+use crate::observe;
+use crate::pipeline::lane::{Clock, Guards, Lane};
 use crate::record::Intake;
 use crate::store::postgres::Postgres;
 
@@ -26,6 +27,8 @@ pub struct Options {
     pub lanes: usize,
     /// This replica's name, shown as the owner of its partitions.
     pub replica: String,
+    /// When lanes stop trusting a partition.
+    pub guards: Guards,
 }
 
 /// How often a lane that waits asks for the partition count, and looks whether it is to stop.
@@ -66,6 +69,7 @@ impl Group {
     /// Starts the lanes; each shows its partitions on the board.
     pub fn start(options: &Options, board: &Board) -> Result<Self, log::Error> {
         let stop = Arc::new(AtomicBool::new(false));
+        observe::begin();
         let mut lanes = Vec::with_capacity(options.lanes);
         for number in 0..options.lanes {
             // Made here, so that a wrong property is an error before any work begins.
@@ -74,7 +78,8 @@ impl Group {
             let store = Postgres::new(options.postgres.clone(), owner);
             let board = board.lane(number);
             let stop = Arc::clone(&stop);
-            let run = move || run_lane(number, log, store, board, &stop);
+            let guards = options.guards;
+            let run = move || run_lane(number, log, store, board, guards, &stop);
             let lane = thread::Builder::new()
                 .name(format!("lane-{number}"))
                 .spawn(run);
@@ -110,7 +115,14 @@ impl Group {
 #[error("{0} lanes have panicked")]
 pub struct Broken(usize);
 
-fn run_lane(number: usize, log: KafkaLog, store: Postgres, board: Board, stop: &AtomicBool) {
+fn run_lane(
+    number: usize,
+    log: KafkaLog,
+    store: Postgres,
+    board: Board,
+    guards: Guards,
+    stop: &AtomicBool,
+) {
     let _span = info_span!("lane", number).entered();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -133,7 +145,8 @@ fn run_lane(number: usize, log: KafkaLog, store: Postgres, board: Board, stop: &
             error!(error = %failure, "cannot join the group");
             return;
         }
-        let mut lane = Lane::new(log, store, SystemClock::default(), board, seed);
+        let lane = Lane::new(log, store, SystemClock::default(), board, seed);
+        let mut lane = lane.with_guards(guards);
         lane.run(stop).await;
     });
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`kafka`] | the log: assignment, polling |
 //! | [`pipeline`] | the phases of a batch: pure but for the calls to log and store |
+//! | [`parking`] | what operators do with parked records |
 //! | [`store`] | all SQL, and the migrations |
 //! | [`record`], [`chain`] | what a batch is made of; the hash chain |
 //! | [`board`], [`observe`] | how the partitions are; what is counted |
@@ -15,6 +16,7 @@ pub mod chain;
 pub mod group;
 pub mod kafka;
 pub mod observe;
+pub mod parking;
 pub mod pipeline;
 pub mod record;
 pub mod store;

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 use millrace_metrics::{
-    LEDGER_ACTIVE, LEDGER_BATCH, LEDGER_FENCED, LEDGER_LAG, LEDGER_LOG_END, LEDGER_POSITION,
-    LEDGER_RECORDS, LEDGER_REJECTED, LEDGER_RETRIED, LEDGER_SKIPPED, LEDGER_STAGE,
+    LEDGER_ACTIVE, LEDGER_BATCH, LEDGER_DISORDER, LEDGER_FENCED, LEDGER_FROZEN, LEDGER_LAG,
+    LEDGER_LOG_END, LEDGER_POSITION, LEDGER_RECORDS, LEDGER_REJECTED, LEDGER_RESTARTED,
+    LEDGER_RETRIED, LEDGER_SKIPPED, LEDGER_STAGE, LEDGER_STALLED,
 };
 use millrace_rules::Reason;
+use tracing::error;
 
 use crate::pipeline::plan::Outcome;
+use crate::pipeline::sentinel::Violation;
 use crate::record::Batch;
 use crate::store::PartitionStatus;
 
@@ -71,12 +74,56 @@ pub(crate) fn fenced() {
     counter!(LEDGER_FENCED).increment(1);
 }
 
+pub(crate) fn ended_frozen() {
+    counter!(LEDGER_FROZEN).increment(1);
+}
+
+/// What was seen of the keys' order.
+pub(crate) fn order((violations, first): (u64, Option<Violation>)) {
+    if let Some(Violation {
+        partition,
+        offset,
+        after,
+    }) = first
+    {
+        counter!(LEDGER_DISORDER).increment(violations);
+        error!(
+            partition,
+            offset, after, violations, "records of a key were applied out of order"
+        );
+    }
+}
+
+pub(crate) fn restarted() {
+    counter!(LEDGER_RESTARTED).increment(1);
+}
+
+/// Counters whose first event must not be missed are there from the start.
+pub fn begin() {
+    for name in [
+        LEDGER_DISORDER,
+        LEDGER_FENCED,
+        LEDGER_FROZEN,
+        LEDGER_RESTARTED,
+        LEDGER_RETRIED,
+    ] {
+        counter!(name).increment(0);
+    }
+}
+
 pub(crate) fn retried() {
     counter!(LEDGER_RETRIED).increment(1);
 }
 
 pub(crate) fn partition(status: &PartitionStatus) {
-    let active = if status.state == "active" { 1.0 } else { 0.0 };
+    let stalled = status.state == "stalled";
+    let active = if stalled || status.state == "active" {
+        1.0
+    } else {
+        0.0
+    };
+    let partition = status.partition.to_string();
+    gauge!(LEDGER_STALLED, "partition" => partition).set(if stalled { 1.0 } else { 0.0 });
     let end = status.bounds.map(|bounds| bounds.end);
     let lag_s = known(status.lag_micros()) / 1e6;
     set_gauges(
@@ -90,6 +137,7 @@ pub(crate) fn partition(status: &PartitionStatus) {
 
 /// The partition is another's: what was last said of it here is true no more.
 pub(crate) fn gone(partition: i32) {
+    gauge!(LEDGER_STALLED, "partition" => partition.to_string()).set(0.0);
     set_gauges(partition, 0.0, f64::NAN, f64::NAN, f64::NAN);
 }
 

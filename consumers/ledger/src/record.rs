@@ -113,9 +113,12 @@ impl Intake {
         std::mem::take(&mut self.ends)
     }
 
-    /// Keeps the records that `keep` wants, in their order.
-    pub fn retain(&mut self, keep: impl FnMut(&Record) -> bool) {
-        self.records.retain(keep);
+    /// Keeps the records that `keep` wants, in their order; it gets each with its key and value.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Record, Option<&[u8]>, Option<&[u8]>) -> bool) {
+        let bytes = &self.bytes;
+        let part = |span: Option<Span>| span.map(|span| &bytes[span.start..span.end]);
+        self.records
+            .retain(|record| keep(record, part(record.key), part(record.value)));
     }
 
     /// Forgets everything and keeps the buffers.

@@ -36,6 +36,14 @@ pub const LEDGER_BATCH: &str = "millrace_ledger_batch_records";
 pub const LEDGER_STAGE: &str = "millrace_ledger_stage_seconds";
 /// Batches that met another owner's position.
 pub const LEDGER_FENCED: &str = "millrace_ledger_fenced_batches_total";
+/// Connections of frozen owners that were ended.
+pub const LEDGER_FROZEN: &str = "millrace_ledger_frozen_owners_ended_total";
+/// Records applied after a later one of their key, or twice: must stay 0.
+pub const LEDGER_DISORDER: &str = "millrace_ledger_order_violations_total";
+/// Partitions begun anew because they did not get on.
+pub const LEDGER_RESTARTED: &str = "millrace_ledger_restarted_partitions_total";
+/// Whether a partition has records to apply and does not get on; label `partition`.
+pub const LEDGER_STALLED: &str = "millrace_ledger_partition_stalled";
 /// Batches decided afresh because another transaction was in the way.
 pub const LEDGER_RETRIED: &str = "millrace_ledger_retried_batches_total";
 /// The next offset to apply; label `partition`.
@@ -60,7 +68,7 @@ pub const READMODEL_FOLD: &str = "millrace_readmodel_fold_seconds";
 /// Folds that failed, once per partition; label `model`.
 pub const READMODEL_FAILURES: &str = "millrace_readmodel_failures_total";
 
-const COUNTERS: [(&str, &str); 12] = [
+const COUNTERS: [(&str, &str); 15] = [
     (
         PUBLISHER_RECORDS,
         "Records with a final answer from Kafka, by result.",
@@ -74,6 +82,18 @@ const COUNTERS: [(&str, &str); 12] = [
     (LEDGER_SKIPPED, "Log offsets without a record."),
     (LEDGER_REJECTED, "Rejected records by reason."),
     (LEDGER_FENCED, "Batches that met another owner's position."),
+    (
+        LEDGER_FROZEN,
+        "Connections of frozen owners that were ended.",
+    ),
+    (
+        LEDGER_DISORDER,
+        "Records applied after a later one of their key, or twice: must stay 0.",
+    ),
+    (
+        LEDGER_RESTARTED,
+        "Partitions begun anew because they did not get on.",
+    ),
     (LEDGER_RETRIED, "Batches decided afresh after a conflict."),
     (READMODEL_FOLDS, "Folds of a read model that worked."),
     (READMODEL_ROWS, "Slices written to a read model's table."),
@@ -87,7 +107,7 @@ const COUNTERS: [(&str, &str); 12] = [
     ),
 ];
 
-const GAUGES: [(&str, Unit, &str); 8] = [
+const GAUGES: [(&str, Unit, &str); 9] = [
     (
         PUBLISHER_IN_FLIGHT,
         Unit::Count,
@@ -102,6 +122,11 @@ const GAUGES: [(&str, Unit, &str); 8] = [
         GATEWAY_BUFFERED,
         Unit::Bytes,
         "Bytes of HTTP request bodies in memory.",
+    ),
+    (
+        LEDGER_STALLED,
+        Unit::Count,
+        "Whether a partition has records to apply and does not get on.",
     ),
     (
         LEDGER_POSITION,

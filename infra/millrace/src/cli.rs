@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
@@ -18,7 +19,8 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 
 use crate::commands::{
-    accounts, dev, gateway, generate, import, ledger, migrate, project, query, topics, verify,
+    accounts, dev, gateway, generate, import, ledger, migrate, positions, project, query, topics,
+    verify,
 };
 
 /// Exit status of wrong usage, as in BSD's sysexits.h.
@@ -26,6 +28,10 @@ const EX_USAGE: u8 = 64;
 
 /// The topic where none is set.
 pub const TOPIC: &str = "transactions.submitted";
+
+/// What a flag for a time takes.
+const DURATION_MIN: Duration = Duration::from_millis(1);
+const DURATION_MAX: Duration = Duration::from_hours(24);
 
 /// Environment variables with this prefix are librdkafka properties.
 const KAFKA_PREFIX: &str = "MILLRACE_KAFKA_";
@@ -122,6 +128,9 @@ pub enum Command {
     /// Set or show what accounts may do.
     #[command(subcommand)]
     Accounts(accounts::Accounts),
+    /// Show where partitions stand, or accept that log and database do not fit.
+    #[command(subcommand)]
+    Positions(positions::Positions),
     /// Prove that nothing was lost, counted twice or changed.
     Verify(verify::Flags),
 }
@@ -211,6 +220,25 @@ impl Database {
         let mut connection = self.connect().await?;
         schema::check(&mut connection).await?;
         Ok(connection)
+    }
+}
+
+/// Who acts, for what is kept of it.
+#[derive(Debug, Clone, Args)]
+pub struct Operator {
+    /// Who does this; kept for ever [default: the user's name].
+    #[arg(long, env = "MILLRACE_OPERATOR", value_parser = reason)]
+    operator: Option<String>,
+}
+
+impl Operator {
+    /// The name.
+    pub fn name(&self) -> String {
+        let user = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+        let named = self.operator.clone().or_else(|| user().ok());
+        named
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "unknown".into())
     }
 }
 
@@ -383,6 +411,24 @@ pub fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
         .map_err(|_| "a whole number of at least 1".into())
 }
 
+/// A time as people write it: 20s, 500ms, 1m 30s. At least a millisecond, at most a day.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok();
+    parsed
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .filter(|duration| (DURATION_MIN..=DURATION_MAX).contains(duration))
+        .ok_or_else(|| "a time from 1ms to 24h, such as 20s or 1m 30s".into())
+}
+
+/// A text that says something and that the database can keep.
+pub fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let is_text = !text.is_empty() && text.len() <= 1_000 && !text.contains('\0');
+    is_text
+        .then(|| text.to_owned())
+        .ok_or_else(|| "1 to 1,000 bytes of text".into())
+}
+
 fn brokers(text: &str) -> Result<String, String> {
     let valid = |broker: &str| {
         broker.rsplit_once(':').is_some_and(|(host, port)| {
@@ -433,12 +479,23 @@ mod tests {
             &["millrace", "ledger", "--brokers", "nowhere"][..],
             &["millrace", "ledger", "--topic", "a b"],
             &["millrace", "ledger", "--lanes", "0"],
+            &["millrace", "ledger", "--drain-timeout", "20"],
+            &["millrace", "ledger", "--park-brake-percent", "0"],
             &["millrace", "ledger", "--database-url", "mysql://x"],
             &["millrace", "ledger", "--admin-listen", "9465"],
             &["millrace", "ledger", "--log", "millrace=loud"],
             &["millrace", "nothing"],
         ] {
             assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn times_are_as_people_write_them() {
+        assert_eq!(duration("20s"), Ok(Duration::from_secs(20)));
+        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        for bad in ["", "20", "-5s", "0s", "2 days", "25h", "soon"] {
+            assert!(duration(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -5,81 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::kafka::log::Bounds;
+use crate::kafka::cursor::{Cursor, Taken, fit};
+use crate::kafka::log::{Bounds, Hint};
 use crate::record::{LogRange, Record};
 use crate::store::Position;
 
-/// Why a partition does not go on until an operator acts.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Stop {
-    /// Retention has deleted records that were never applied.
-    #[error(
-        "the log of partition {partition} starts at {start}, beyond the position {position}: {} records \
-         were deleted before they were applied; restore them or accept the gap", start - position
-    )]
-    LogStartBeyond {
-        /// The partition.
-        partition: i32,
-        /// The log's start.
-        start: i64,
-        /// The position in the database.
-        position: i64,
-    },
-    /// The log is shorter than what was applied.
-    #[error(
-        "the position {position} of partition {partition} is beyond the end of its log, {end}: the topic \
-         was truncated or recreated, or this is another cluster"
-    )]
-    PositionBeyondEnd {
-        /// The partition.
-        partition: i32,
-        /// The log's end.
-        end: i64,
-        /// The position in the database.
-        position: i64,
-    },
-    /// Keys no longer belong where they are.
-    #[error(
-        "the topic has {found} partitions, the database knows {known}: with another count keys change \
-         their partitions; nothing is applied until the counts agree again"
-    )]
-    PartitionCount {
-        /// What the database stores.
-        known: i32,
-        /// What the broker has.
-        found: i32,
-    },
-    /// The database belongs to another topic.
-    #[error("the database applies the topic {known:?}, not {found:?}")]
-    OtherTopic {
-        /// What the database stores.
-        known: String,
-        /// What this replica was told to read.
-        found: String,
-    },
-    /// The database has rows where the position says there are none.
-    #[error("the database contradicts its own positions: {0}")]
-    Contradiction(String),
-}
-
-/// Where an active partition stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor {
-    /// Of the position: another one means that an operator has moved it.
-    incarnation: i32,
-    /// What the database has applied.
-    position: i64,
-    /// The next offset to take in.
-    next: i64,
-    /// The offset of a first record beyond `next`: believed when it comes again after a seek.
-    doubt: Option<i64>,
-    /// Whether records are ignored until the seek is done.
-    seeking: bool,
-    /// The end of the log before a seek: believed when no record comes before the partition's end.
-    tail: Option<i64>,
-    /// How often it was asked for a tail since the last record came.
-    quiet_asks: u32,
-}
+pub use crate::kafka::stop::Stop;
 
 /// The state of one assigned partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +46,10 @@ impl State {
 #[derive(Debug, Default)]
 pub struct Assignment {
     partitions: BTreeMap<i32, State>,
+    /// (incarnation, position) that this lane saw committed last, of every partition it ever had.
+    seen: BTreeMap<i32, (i32, i64)>,
+    /// What records have shown, until the lane acts on it.
+    stops: Vec<(i32, Stop)>,
 }
 
 impl Assignment {
@@ -147,41 +82,26 @@ impl Assignment {
             .collect()
     }
 
-    /// The database stands at `found` and the log holds `bounds`. Gives the offset to read from.
-    pub fn check(&mut self, found: &Position, bounds: Bounds) -> Result<i64, Stop> {
-        let Position {
-            partition,
-            position,
-            incarnation,
-            ..
-        } = *found;
-        let Bounds { start, end } = bounds;
-        let result = if start > position {
-            Err(Stop::LogStartBeyond {
-                partition,
-                start,
-                position,
-            })
-        } else if position > end {
-            Err(Stop::PositionBeyondEnd {
-                partition,
-                end,
-                position,
-            })
-        } else {
-            Ok(position)
-        };
-        let state = match &result {
-            Ok(next) => State::Active(Cursor {
-                incarnation,
-                position,
-                next: *next,
-                doubt: None,
-                seeking: false,
-                tail: None,
-                quiet_asks: 0,
-            }),
-            Err(stop) => State::Stopped(stop.clone()),
+    /// The database stands at `found`, the log holds `bounds`, and the group was told of `hint` by this
+    /// database. Gives the offset to read from.
+    pub fn check(
+        &mut self,
+        found: &Position,
+        bounds: Bounds,
+        hint: Option<&Hint>,
+    ) -> Result<i64, Stop> {
+        let partition = found.partition;
+        let hint = hint.map(|hint| (hint.incarnation, hint.offset));
+        let known = hint.max(self.seen.get(&partition).copied());
+        let result = stays(found, known)
+            .and_then(|()| fit(partition, found.position, bounds))
+            .map(|()| Cursor::new(found, bounds));
+        let (state, result) = match result {
+            Ok(cursor) => {
+                let from = cursor.read_from();
+                (State::Active(cursor), Ok(from))
+            }
+            Err(stop) => (State::Stopped(stop.clone()), Err(stop)),
         };
         self.set(partition, state);
         result
@@ -192,11 +112,11 @@ impl Assignment {
         self.set(partition, State::Stopped(stop));
     }
 
-    /// Partitions that stopped because the topic had another partition count are checked again: it may
-    /// be the right one by now. What stopped for another reason waits for an operator.
-    pub fn recheck_partition_counts(&mut self) {
+    /// Partitions that stopped are checked again: the topic may have the right partition count by now, or
+    /// an operator has accepted what stopped them.
+    pub fn recheck_stopped(&mut self) {
         for state in self.partitions.values_mut() {
-            if matches!(state, State::Stopped(Stop::PartitionCount { .. })) {
+            if matches!(state, State::Stopped(_)) {
                 *state = State::Unchecked;
             }
         }
@@ -219,64 +139,73 @@ impl Assignment {
     }
 
     /// Whether this record is the next one of its partition; if so it counts as taken in.
-    pub fn take(&mut self, record: &Record) -> bool {
+    pub fn take(&mut self, record: &Record, key: Option<&[u8]>, value: Option<&[u8]>) -> bool {
         let Some(State::Active(cursor)) = self.partitions.get_mut(&record.partition) else {
             return false;
         };
-        cursor.quiet_asks = 0;
-        if cursor.seeking || record.offset < cursor.next {
-            return false;
+        match cursor.take(record, key, value) {
+            Taken::In => true,
+            Taken::Passed => false,
+            Taken::Stop(stop) => {
+                self.show(record.partition, stop);
+                false
+            }
         }
-        let first = cursor.next == cursor.position;
-        if record.offset > cursor.next && first && cursor.doubt != Some(record.offset) {
-            cursor.doubt = Some(record.offset);
-            cursor.seeking = true;
-            return false;
-        }
-        cursor.next = record.offset + 1;
-        (cursor.doubt, cursor.tail) = (None, None);
-        true
     }
 
-    /// The partitions whose first record was beyond the position, with the offset to seek to. The
-    /// log's start has to be compared before.
-    pub fn doubts(&self) -> Vec<(i32, i64)> {
+    /// The partition's end was reached.
+    pub fn end(&mut self, partition: i32) {
+        if let Some(State::Active(cursor)) = self.partitions.get_mut(&partition)
+            && let Err(stop) = cursor.end()
+        {
+            self.show(partition, stop);
+        }
+    }
+
+    fn show(&mut self, partition: i32, stop: Stop) {
+        self.set(partition, State::Stopped(stop.clone()));
+        self.stops.push((partition, stop));
+    }
+
+    /// The partitions that records or their absence have stopped since this was last asked.
+    pub fn take_stops(&mut self) -> Vec<(i32, Stop)> {
+        std::mem::take(&mut self.stops)
+    }
+
+    /// The partitions of which something else came than should: a seek has to settle it.
+    pub fn doubts(&self) -> Vec<i32> {
         self.cursors()
-            .filter(|(_, c)| c.seeking)
-            .map(|(p, c)| (p, c.next))
+            .filter(|(_, cursor)| cursor.is_seeking())
+            .map(|(partition, _)| partition)
             .collect()
+    }
+
+    /// The log of a doubtful partition holds `bounds`: gives the offset to seek to.
+    pub fn seek_from(&mut self, partition: i32, bounds: Bounds) -> Result<Option<i64>, Stop> {
+        match self.partitions.get_mut(&partition) {
+            Some(State::Active(cursor)) => cursor.seek_from(bounds).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether the log has shown the last applied record, or does not have to.
+    pub fn is_recognised(&self, partition: i32) -> bool {
+        matches!(self.partitions.get(&partition), Some(State::Active(cursor)) if cursor.is_recognised())
     }
 
     /// The seek is done: records count again.
     pub fn sought(&mut self, partition: i32) {
         if let Some(State::Active(cursor)) = self.partitions.get_mut(&partition) {
-            cursor.seeking = false;
+            cursor.sought();
         }
     }
 
     /// The log seems to go on to `end` without a record. Asks for a seek, to prove it, when none has
     /// come while this was asked `patience` times before.
     pub fn prove_tail(&mut self, partition: i32, end: i64, patience: u32) -> Option<i64> {
-        let Some(State::Active(cursor)) = self.partitions.get_mut(&partition) else {
-            return None;
-        };
-        let quiet = cursor.quiet_asks >= patience;
-        cursor.quiet_asks = cursor.quiet_asks.saturating_add(1);
-        let idle = quiet && cursor.next == cursor.position && !cursor.seeking;
-        if !idle || end <= cursor.next || cursor.tail.is_some() {
-            return None;
-        }
-        cursor.tail = Some(end);
-        Some(cursor.next)
-    }
-
-    /// The partition's end was reached: if no record came since the seek, the tail is a hole.
-    pub fn end(&mut self, partition: i32) {
-        if let Some(State::Active(cursor)) = self.partitions.get_mut(&partition)
-            && let Some(tail) = cursor.tail.take()
-            && !cursor.seeking
-        {
-            cursor.next = cursor.next.max(tail);
+        match self.partitions.get_mut(&partition) {
+            Some(State::Active(cursor)) => cursor.prove_tail(end, patience),
+            _ => None,
         }
     }
 
@@ -296,6 +225,7 @@ impl Assignment {
     pub fn committed(&mut self, partition: i32, next: i64) {
         if let Some(State::Active(cursor)) = self.partitions.get_mut(&partition) {
             cursor.position = next;
+            self.seen.insert(partition, (cursor.incarnation, next));
         }
     }
 
@@ -303,6 +233,17 @@ impl Assignment {
     pub fn positions(&self) -> impl Iterator<Item = (i32, i64)> {
         self.cursors()
             .map(|(partition, cursor)| (partition, cursor.position))
+    }
+
+    /// What the broker is told of the active partitions, which `database` applies.
+    pub fn hints(&self, database: uuid::Uuid) -> Vec<Hint> {
+        let hint = |(partition, cursor): (i32, &Cursor)| Hint {
+            partition,
+            offset: cursor.position,
+            database,
+            incarnation: cursor.incarnation,
+        };
+        self.cursors().map(hint).collect()
     }
 
     fn cursors(&self) -> impl Iterator<Item = (i32, &Cursor)> {
@@ -320,10 +261,29 @@ impl Assignment {
     }
 }
 
+/// Whether the database still has what it was known to have.
+fn stays(found: &Position, known: Option<(i32, i64)>) -> Result<(), Stop> {
+    match known {
+        Some((known_incarnation, known))
+            if (known_incarnation, known) > (found.incarnation, found.position) =>
+        {
+            Err(Stop::DatabaseWentBack {
+                partition: found.partition,
+                incarnation: found.incarnation,
+                position: found.position,
+                known_incarnation,
+                known,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::{Incoming, Intake};
+    use crate::store::Anchor;
 
     fn at(position: i64) -> Position {
         Position {
@@ -335,7 +295,7 @@ mod tests {
             chain_head: [0; 32],
             policy_version: 0,
             parked_open: 0,
-            anchor_timestamp: None,
+            anchor: None,
         }
     }
 
@@ -343,7 +303,7 @@ mod tests {
         let mut assignment = Assignment::default();
         assignment.assign(&[0]);
         let bounds = Bounds { start: 0, end: 100 };
-        assert_eq!(assignment.check(&at(position), bounds), Ok(position));
+        assert_eq!(assignment.check(&at(position), bounds, None), Ok(position));
         assignment
     }
 
@@ -361,8 +321,8 @@ mod tests {
             });
         }
         let mut taken = Vec::new();
-        intake.retain(|record| {
-            let take = assignment.take(record);
+        intake.retain(|record, key, value| {
+            let take = assignment.take(record, key, value);
             if take {
                 taken.push(record.offset);
             }
@@ -390,7 +350,7 @@ mod tests {
             start: 5,
             position: 4,
         };
-        assert_eq!(assignment.check(&at(4), gone), Err(stop));
+        assert_eq!(assignment.check(&at(4), gone, None), Err(stop));
         assert!(offer(&mut assignment, &[5]).is_empty());
         assignment.assign(&[0]);
         let short = Bounds { start: 0, end: 3 };
@@ -399,7 +359,7 @@ mod tests {
             end: 3,
             position: 4,
         };
-        assert_eq!(assignment.check(&at(4), short), Err(stop));
+        assert_eq!(assignment.check(&at(4), short, None), Err(stop));
         assert!(assignment.unchecked().is_empty());
     }
 
@@ -418,7 +378,9 @@ mod tests {
         assert_eq!(offer(&mut assignment, &[4, 9]), [4, 9]);
         assignment.committed(0, 10);
         assert!(offer(&mut assignment, &[12, 13]).is_empty());
-        assert_eq!(assignment.doubts(), [(0, 10)]);
+        assert_eq!(assignment.doubts(), [0]);
+        let bounds = Bounds { start: 3, end: 100 };
+        assert_eq!(assignment.seek_from(0, bounds), Ok(Some(10)));
         assignment.sought(0);
         assert_eq!(offer(&mut assignment, &[12, 13]), [12, 13]);
         assert_eq!(range(&assignment), Some((10, 14)));
@@ -431,6 +393,111 @@ mod tests {
         assignment.sought(0);
         assert_eq!(offer(&mut assignment, &[4, 5, 6]), [4, 5, 6]);
         assert!(assignment.doubts().is_empty());
+    }
+
+    /// The log's record at offset 3, as [`offer`] gives it.
+    fn anchored(position: i64) -> Position {
+        let anchor = Anchor {
+            offset: 3,
+            timestamp: None,
+            digest: crate::chain::anchor(None, None),
+        };
+        Position {
+            anchor: Some(anchor),
+            ..at(position)
+        }
+    }
+
+    const WHOLE: Bounds = Bounds { start: 0, end: 100 };
+
+    #[test]
+    fn the_last_applied_record_is_read_again_and_not_applied_again() {
+        let mut assignment = active(4);
+        assert_eq!(assignment.check(&anchored(4), WHOLE, None), Ok(3));
+        assert_eq!(assignment.prove_tail(0, 9, 0), None, "first the anchor");
+        assert_eq!(offer(&mut assignment, &[3, 4, 5]), [4, 5]);
+        assert_eq!(range(&assignment), Some((4, 6)));
+        assert!(assignment.take_stops().is_empty());
+    }
+
+    #[test]
+    fn an_anchor_that_retention_has_deleted_is_not_asked_for() {
+        let mut assignment = active(6);
+        let bounds = Bounds { start: 4, end: 9 };
+        assert_eq!(assignment.check(&anchored(6), bounds, None), Ok(6));
+        // Deleted between the check and a seek.
+        assert_eq!(assignment.check(&anchored(6), WHOLE, None), Ok(3));
+        assert!(offer(&mut assignment, &[7]).is_empty());
+        assert_eq!(assignment.seek_from(0, bounds), Ok(Some(6)));
+        assignment.sought(0);
+        assert_eq!(offer(&mut assignment, &[6, 7]), [6, 7]);
+    }
+
+    #[test]
+    fn another_record_at_the_anchor_stops_the_partition() {
+        let mut assignment = active(4);
+        let mut position = anchored(4);
+        position.anchor.as_mut().unwrap().timestamp = Some(5);
+        assert_eq!(assignment.check(&position, WHOLE, None), Ok(3));
+        assert!(offer(&mut assignment, &[3, 4]).is_empty());
+        let stop = Stop::AnotherLog {
+            partition: 0,
+            offset: 3,
+        };
+        assert_eq!(assignment.take_stops(), [(0, stop)]);
+        assert_eq!(range(&assignment), None);
+    }
+
+    #[test]
+    fn a_missing_anchor_stops_the_partition_when_it_is_missing_twice() {
+        let stop = Stop::AnotherLog {
+            partition: 0,
+            offset: 3,
+        };
+        let mut assignment = active(4);
+        assert_eq!(assignment.check(&anchored(4), WHOLE, None), Ok(3));
+        for expected in [vec![], vec![(0, stop.clone())]] {
+            assert!(offer(&mut assignment, &[4]).is_empty());
+            assert_eq!(assignment.take_stops(), expected);
+            assignment.sought(0);
+        }
+        assert_eq!(assignment.check(&anchored(4), WHOLE, None), Ok(3));
+        for expected in [vec![], vec![(0, stop)]] {
+            assignment.end(0);
+            assert_eq!(assignment.take_stops(), expected);
+            assignment.sought(0);
+        }
+    }
+
+    #[test]
+    fn a_database_that_went_back_stops_the_partition_until_a_new_incarnation() {
+        let hint = |incarnation, offset| Hint {
+            partition: 0,
+            offset,
+            database: uuid::Uuid::nil(),
+            incarnation,
+        };
+        let mut assignment = active(4);
+        assert_eq!(assignment.check(&at(4), WHOLE, Some(&hint(1, 4))), Ok(4));
+        for lost in [hint(1, 5), hint(2, 0)] {
+            let found = assignment.check(&at(4), WHOLE, Some(&lost));
+            assert!(matches!(found, Err(Stop::DatabaseWentBack { .. })));
+        }
+        assert_eq!(assignment.check(&at(4), WHOLE, None), Ok(4));
+        assert_eq!(offer(&mut assignment, &[4, 5]), [4, 5]);
+        assignment.committed(0, 6);
+        assignment.revoke(&[0]);
+        assignment.assign(&[0]);
+        let found = assignment.check(&at(5), WHOLE, None);
+        assert!(matches!(
+            found,
+            Err(Stop::DatabaseWentBack { known: 6, .. })
+        ));
+        let accepted = Position {
+            incarnation: 2,
+            ..at(5)
+        };
+        assert_eq!(assignment.check(&accepted, WHOLE, Some(&hint(1, 6))), Ok(5));
     }
 
     #[test]
@@ -472,6 +539,8 @@ mod tests {
         assignment.recheck(0);
         assignment.recheck(1);
         assert_eq!(assignment.unchecked(), [0]);
+        assignment.recheck_stopped();
+        assert_eq!(assignment.unchecked(), [0, 1]);
         assignment.revoke(&[0, 1]);
         assert_eq!(assignment.partitions().count(), 0);
     }

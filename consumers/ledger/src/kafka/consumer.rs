@@ -22,7 +22,7 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{Offset, Statistics, TopicPartitionList};
 use tracing::{debug, error, warn};
 
-use crate::kafka::log::{Bounds, Error, Event, Log, Topic};
+use crate::kafka::log::{Bounds, Error, Event, Hint, Log, Topic};
 use crate::record::{Incoming, Intake};
 
 /// How long a question to the broker may take.
@@ -46,8 +46,12 @@ pub const FIXED_PROPERTIES: [(&str, &str); 7] = [
 ];
 
 /// Defaults that a property may override.
-const DEFAULT_PROPERTIES: [(&str, &str); 6] = [
+const DEFAULT_PROPERTIES: [(&str, &str); 8] = [
     ("client.id", "millrace-ledger"),
+    // A replica that is gone is missed after this time: the least that a broker takes by default.
+    ("session.timeout.ms", "6000"),
+    // The others hear of a rebalance with their next heartbeat.
+    ("heartbeat.interval.ms", "500"),
     ("fetch.wait.max.ms", "100"),
     // Prefetch enough for several batches, and little enough to stay small: per lane.
     ("queued.min.messages", "20000"),
@@ -287,7 +291,7 @@ pub struct KafkaLog {
     /// The partitions that librdkafka has been given.
     running: BTreeSet<i32>,
     /// The last hint.
-    hinted: Vec<(i32, i64)>,
+    hinted: Vec<Hint>,
 }
 
 impl KafkaLog {
@@ -486,22 +490,61 @@ impl Log for KafkaLog {
         }
     }
 
-    fn hint(&mut self, positions: &[(i32, i64)]) {
+    fn hint(&mut self, hints: &[Hint]) {
         // One at a time: partitions are not begun while commits are unanswered.
-        let is_news = !positions.is_empty() && positions != self.hinted;
+        let is_news = !hints.is_empty() && hints != self.hinted;
         if !is_news || self.mailbox.hinting.swap(true, Ordering::Relaxed) {
             return;
         }
-        let offsets = positions.iter().map(|(p, at)| (*p, Offset::Offset(*at)));
+        let offsets = hints
+            .iter()
+            .map(|hint| (hint.partition, Offset::Offset(hint.offset)));
         let list = self.list(offsets);
+        for (mut element, hint) in list.elements().into_iter().zip(hints) {
+            element.set_metadata(metadata(hint));
+        }
         match self.consumer.commit(&list, CommitMode::Async) {
-            Ok(()) => self.hinted = positions.to_vec(),
+            Ok(()) => self.hinted = hints.to_vec(),
             Err(error) => {
                 self.mailbox.hinting.store(false, Ordering::Relaxed);
                 debug!(%error, "cannot hint the offsets");
             }
         }
     }
+
+    async fn hints(&mut self, partitions: &[i32]) -> Result<Vec<Hint>, Error> {
+        let list = self.list(partitions.iter().map(|p| (*p, Offset::Invalid)));
+        let committed = self
+            .consumer
+            .committed_offsets(list, REQUEST_TIMEOUT)
+            .map_err(|error| unavailable(&error))?;
+        Ok(committed
+            .elements()
+            .iter()
+            .filter_map(|element| match element.offset() {
+                Offset::Offset(offset) => {
+                    read_hint(element.partition(), offset, element.metadata())
+                }
+                _ => None,
+            })
+            .collect())
+    }
+}
+
+/// What a hint says beside its offset: the database and the incarnation of its position.
+fn metadata(hint: &Hint) -> String {
+    format!("millrace {} {}", hint.database, hint.incarnation)
+}
+
+/// None for what another program has committed.
+fn read_hint(partition: i32, offset: i64, metadata: &str) -> Option<Hint> {
+    let (database, incarnation) = metadata.strip_prefix("millrace ")?.split_once(' ')?;
+    Some(Hint {
+        partition,
+        offset,
+        database: database.parse().ok()?,
+        incarnation: incarnation.parse().ok()?,
+    })
 }
 
 /// The error of a client that could not be made; never with the value of a property.
@@ -514,4 +557,23 @@ pub fn refused(error: &KafkaError) -> Error {
 
 fn unavailable(error: &KafkaError) -> Error {
     Error::Unavailable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_comes_back_and_what_others_commit_is_none() {
+        let hint = Hint {
+            partition: 3,
+            offset: 9,
+            database: uuid::Uuid::from_u128(7),
+            incarnation: 2,
+        };
+        assert_eq!(read_hint(3, 9, &metadata(&hint)), Some(hint));
+        for other in ["", "millrace", "millrace x 1", "millrace 0 ", "x"] {
+            assert_eq!(read_hint(3, 9, other), None, "{other:?}");
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::record::Intake;
 
 /// What happened besides records.
@@ -35,6 +37,19 @@ pub struct Bounds {
     pub start: i64,
     /// The offset after the last committed record.
     pub end: i64,
+}
+
+/// How far a database was with a partition, as the broker was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hint {
+    /// The partition.
+    pub partition: i32,
+    /// The next offset that the database had not applied.
+    pub offset: i64,
+    /// Which database.
+    pub database: Uuid,
+    /// The incarnation of its position.
+    pub incarnation: i32,
 }
 
 /// Why a request to the log failed.
@@ -80,6 +95,9 @@ pub trait Log {
     /// Stops reading these partitions until the next [`Log::start`], but stays their owner.
     fn hold(&mut self, partitions: &[i32]);
 
-    /// Tells the broker how far the database is. Only a hint: nothing relies on it.
-    fn hint(&mut self, positions: &[(i32, i64)]);
+    /// Tells the broker how far the database is. Only a hint: no position is ever taken from it.
+    fn hint(&mut self, hints: &[Hint]);
+
+    /// What the broker was last told of these partitions, by any member of the group.
+    async fn hints(&mut self, partitions: &[i32]) -> Result<Vec<Hint>, Error>;
 }

@@ -4,8 +4,14 @@
 //! |---|---|
 //! | [`log`] | the trait behind which the log lies, real or simulated |
 //! | [`assignment`] | the pure state of every assigned partition |
+//! | [`cursor`] | the same of one that is read |
+//! | [`diagnosis`] | what a lane would say of a partition |
+//! | [`stop`] | why a partition does not go on |
 //! | [`consumer`] | Kafka behind the trait |
 
 pub mod assignment;
 pub mod consumer;
+pub mod cursor;
+pub mod diagnosis;
 pub mod log;
+pub mod stop;

@@ -7,7 +7,7 @@ use millrace_schemas::{Transaction, Wire};
 
 use crate::chain::{self, Chain, Numbers};
 use crate::pipeline::decode::Decoded;
-use crate::record::{BATCH_RECORDS_MAX, Batch, Record, Slice};
+use crate::record::{BATCH_RECORDS_MAX, Batch, LogRange, Record};
 use crate::store::{Advance, Anchor, Position};
 
 // A slice's change in one batch is added up in 64 bits.
@@ -24,6 +24,8 @@ pub struct Outcome<'a> {
     pub refused: Vec<RefusedRow<'a>>,
     /// What waits for an operator.
     pub parked: Vec<ParkedRow<'a>>,
+    /// What became of records that waited.
+    pub resolutions: Vec<ResolutionRow<'a>>,
     /// Changes of slices, by (account, currency, partition).
     pub balances: Vec<Delta<'a>>,
     /// One per partition, ascending.
@@ -87,6 +89,50 @@ pub struct ParkedRow<'a> {
     pub id: Option<uuid::Uuid>,
 }
 
+/// What an operator has done with a parked record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolution {
+    /// It went through the phases again.
+    Replayed,
+    /// It is given up.
+    Discarded,
+}
+
+impl Resolution {
+    /// As the column has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Replayed => "replayed",
+            Self::Discarded => "discarded",
+        }
+    }
+}
+
+/// A row of `parked_resolutions`.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the columns are described with the table")]
+pub struct ResolutionRow<'a> {
+    pub partition: i32,
+    pub seq: i64,
+    pub parked_seq: i64,
+    pub resolution: Resolution,
+    pub reason: &'a str,
+    pub operator: &'a str,
+}
+
+/// What is done with parked records, by whom and why.
+#[derive(Debug, Clone, Copy)]
+pub struct Resolving<'d> {
+    /// Their `seq`, in the order of the records.
+    pub parked_seqs: &'d [i64],
+    /// What is done.
+    pub resolution: Resolution,
+    /// Why.
+    pub reason: &'d str,
+    /// Who.
+    pub operator: &'d str,
+}
+
 /// How one slice of an account's balance changes. Minor units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Delta<'a> {
@@ -129,16 +175,71 @@ pub fn plan<'d>(decided: Decided<'d, 'd>, positions: &[Position], recorded_at: i
     outcome.balances.reserve(2 * decided.batch.len());
     let mut first = 0;
     for (slice, position) in decided.batch.slices().iter().zip(positions) {
-        let mut part = Part::new(&mut outcome, slice, position);
+        let mut part = Part::new(&mut outcome, slice.log, position);
         let records = decided.batch.records(slice);
         for (place, record) in (first..).zip(records) {
             part.add(decided, place, record);
         }
-        part.close(decided.batch, records.last());
+        part.close(anchor(decided.batch, records.last()));
         first += records.len();
     }
     merge(&mut outcome.balances);
     outcome
+}
+
+/// The rows of parked records of one partition that are decided again: each one's resolution and then what
+/// became of it. Those that stay parked change nothing. The position stays where it is.
+pub fn plan_replay<'d>(
+    decided: Decided<'d, 'd>,
+    position: &Position,
+    resolving: Resolving<'d>,
+    recorded_at: i64,
+) -> Outcome<'d> {
+    let mut outcome = Outcome {
+        recorded_at,
+        ..Outcome::default()
+    };
+    let mut part = Part::new(&mut outcome, standing(position), position);
+    let records = decided.batch.slices().iter();
+    let records = records.flat_map(|slice| decided.batch.records(slice));
+    for ((place, record), parked_seq) in records.enumerate().zip(resolving.parked_seqs) {
+        if !matches!(decided.decisions.verdicts[place], Verdict::Parked(_)) {
+            part.resolve(*parked_seq, resolving);
+            part.add(decided, place, record);
+        }
+    }
+    part.close(None);
+    merge(&mut outcome.balances);
+    outcome
+}
+
+/// The rows of parked records of one partition that are given up.
+pub fn plan_discard<'d>(
+    position: &Position,
+    resolving: Resolving<'d>,
+    recorded_at: i64,
+) -> Outcome<'d> {
+    let mut outcome = Outcome {
+        recorded_at,
+        ..Outcome::default()
+    };
+    let mut part = Part::new(&mut outcome, standing(position), position);
+    for parked_seq in resolving.parked_seqs {
+        part.resolve(*parked_seq, resolving);
+        part.numbers.discarded += 1;
+    }
+    part.close(None);
+    outcome
+}
+
+/// A range without an offset, at the position.
+fn standing(position: &Position) -> LogRange {
+    LogRange {
+        partition: position.partition,
+        incarnation: position.incarnation,
+        from: position.position,
+        next: position.position,
+    }
 }
 
 /// One partition's part of the outcome while its records are added.
@@ -149,13 +250,13 @@ struct Part<'o, 'd> {
 }
 
 impl<'o, 'd> Part<'o, 'd> {
-    fn new(outcome: &'o mut Outcome<'d>, slice: &Slice, position: &Position) -> Self {
+    fn new(outcome: &'o mut Outcome<'d>, log: LogRange, position: &Position) -> Self {
         let numbers = Numbers {
             partition: position.partition,
             batch: position.next_batch,
             incarnation: position.incarnation,
-            from_offset: slice.log.from,
-            next_offset: slice.log.next,
+            from_offset: log.from,
+            next_offset: log.next,
             first_seq: position.next_seq,
             next_seq: position.next_seq,
             recorded_at: outcome.recorded_at,
@@ -311,7 +412,29 @@ impl<'o, 'd> Part<'o, 'd> {
         seq
     }
 
-    fn close(self, batch: &Batch<'_>, last: Option<&Record>) {
+    /// A parked record is not open any more.
+    fn resolve(&mut self, parked_seq: i64, resolving: Resolving<'d>) {
+        let row = ResolutionRow {
+            partition: self.numbers.partition,
+            seq: self.take_seq(),
+            parked_seq,
+            resolution: resolving.resolution,
+            reason: resolving.reason,
+            operator: resolving.operator,
+        };
+        self.numbers.parked -= 1;
+        self.chain.resolution(&chain::ResolutionRow {
+            seq: row.seq,
+            parked_seq,
+            recorded_at: self.outcome.recorded_at,
+            is_discarded: row.resolution == Resolution::Discarded,
+            reason: row.reason,
+            operator: row.operator,
+        });
+        self.outcome.resolutions.push(row);
+    }
+
+    fn close(self, anchor: Option<Anchor>) {
         let mut numbers = self.numbers;
         let records = [
             numbers.posted,
@@ -323,11 +446,6 @@ impl<'o, 'd> Part<'o, 'd> {
         ];
         let records: i64 = records.into_iter().map(i64::from).sum();
         numbers.skipped = numbers.next_offset - numbers.from_offset - records;
-        let anchor = last.map(|record| Anchor {
-            offset: record.offset,
-            timestamp: record.timestamp,
-            digest: chain::anchor(batch.key(record), batch.value(record)),
-        });
         let chain_head = self.chain.close(&numbers);
         self.outcome.advances.push(Advance {
             numbers,
@@ -335,6 +453,15 @@ impl<'o, 'd> Part<'o, 'd> {
             anchor,
         });
     }
+}
+
+/// How the log will be recognised after the batch.
+fn anchor(batch: &Batch<'_>, last: Option<&Record>) -> Option<Anchor> {
+    last.map(|record| Anchor {
+        offset: record.offset,
+        timestamp: record.timestamp,
+        digest: chain::anchor(batch.key(record), batch.value(record)),
+    })
 }
 
 impl Read {

@@ -40,9 +40,15 @@ impl Error {
             ("40001" | "40P01", _, _) | ("23505", "ledger_id_key", _) => Self::Retry(text),
             // lock_not_available
             ("55P03", _, _) => Self::Locked(text),
-            ("23505", "ledger_pkey" | "refused_pkey" | "parked_pkey" | "batches_pkey", _) => {
-                Self::Contradiction(text)
-            }
+            (
+                "23505",
+                "ledger_pkey"
+                | "refused_pkey"
+                | "parked_pkey"
+                | "batches_pkey"
+                | "parked_resolutions_pkey",
+                _,
+            ) => Self::Contradiction(text),
             (code, _, During::LedgerRows) if code.starts_with("22") || code.starts_with("23") => {
                 Self::Row(text)
             }

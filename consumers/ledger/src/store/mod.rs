@@ -5,15 +5,21 @@
 //! | [`error`] | what a failed statement means |
 //! | [`micros`] | timestamps |
 //! | [`postgres`] | Postgres behind the trait; `read` and `write` hold its statements |
+//! | [`frozen`] | ending the connection of an owner that is frozen |
 //! | [`copy`] | rows as binary COPY |
+//! | [`parked`] | parked records as operators see them |
 //! | [`policies`] | setting and showing what accounts may do |
+//! | [`positions`] | what operators see of positions, and accept |
 //! | [`socket`] | small messages at once |
 //! | [`schema`] | migrations and what the code knows better than SQL |
 
 pub mod copy;
 pub mod error;
+mod frozen;
 pub mod micros;
+pub mod parked;
 pub mod policies;
+pub mod positions;
 pub mod postgres;
 mod read;
 pub mod schema;
@@ -21,12 +27,14 @@ mod socket;
 mod write;
 
 use millrace_rules::{Currency, Limit, Status};
+use uuid::Uuid;
 
 pub use error::Error;
 pub use micros::Micros;
 
 use crate::chain::{Head, Numbers};
 use crate::kafka::log::{Bounds, Topic};
+use crate::parking::Selection;
 use crate::pipeline::plan::Outcome;
 
 /// A partition's row in `positions`.
@@ -48,8 +56,8 @@ pub struct Position {
     pub policy_version: i64,
     /// How many parked records are open.
     pub parked_open: i64,
-    /// When the last applied record came into the log, milliseconds since 1970, where that is known.
-    pub anchor_timestamp: Option<i64>,
+    /// The last applied record; none before the first one and after an operator has moved the position.
+    pub anchor: Option<Anchor>,
 }
 
 /// A partition's position after a batch.
@@ -77,10 +85,27 @@ pub struct Anchor {
 /// What the database knows of the log, and the positions of the partitions asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attached {
+    /// Which database this is: a restored copy is the same one.
+    pub database: Uuid,
     /// The topic as it was first seen.
     pub topic: Topic,
     /// One position per partition asked for, in their order.
     pub positions: Vec<Position>,
+}
+
+/// A parked record without a resolution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the columns are described with the table")]
+pub struct OpenParked {
+    pub partition: i32,
+    pub seq: i64,
+    pub log_offset: i64,
+    pub record_timestamp: Option<i64>,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<u8>,
+    /// Whether it was chosen itself.
+    pub is_chosen: bool,
 }
 
 /// What accounts may do, as far as the batch asks.
@@ -173,6 +198,20 @@ pub trait Store {
 
     /// Makes it so. After an error nobody knows whether it is.
     async fn commit(&mut self) -> Result<(), Error>;
+
+    /// Somebody holds the lock of one of these partitions: ends the connection of an owner that is frozen,
+    /// never of one that works. Gives whether one was ended.
+    async fn end_frozen(&mut self, partitions: &[i32]) -> Result<bool, Error>;
+
+    /// The open records of the partition after `after_seq` that are chosen or of the same key as a chosen one,
+    /// by `seq`: at most `records_max` and, beyond the first, 4 MiB.
+    async fn open_parked(
+        &mut self,
+        partition: i32,
+        selection: &Selection,
+        after_seq: i64,
+        records_max: usize,
+    ) -> Result<Vec<OpenParked>, Error>;
 
     /// Undoes what is not committed.
     async fn rollback(&mut self);

@@ -11,11 +11,13 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::kafka::log::Topic;
+use crate::parking::Selection;
 use crate::pipeline::plan::Outcome;
 use crate::store::copy::{COPY_LEDGER, COPY_PARKED, COPY_REFUSED, Rows};
 use crate::store::error::{During, Error};
 use crate::store::{
-    Attached, LockWait, PartitionStatus, Policies, Position, Store, read, schema, socket, write,
+    Attached, LockWait, OpenParked, PartitionStatus, Policies, Position, Store, frozen, parked,
+    read, schema, socket, write,
 };
 
 /// No statement of a batch takes this long on a working database; beyond, the connection is given up.
@@ -25,11 +27,16 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
 /// because the lane does not poll meanwhile.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a lane waits for another owner's lock before it goes back to polling.
-pub(super) const LOCK_TIMEOUT: &str = "5s";
+/// How long a lane waits for another owner's lock before it looks whether that one is frozen and goes back
+/// to polling. Batches take less; what is one more try costs nothing.
+pub(super) const LOCK_TIMEOUT: &str = "500ms";
 
 /// The same where a lock is known to be held, and for the tables of read models.
 pub(super) const LOCK_TIMEOUT_SHORT: &str = "200ms";
+
+/// Becomes the writer, if the login may.
+pub(super) const BECOME_WRITER: &str = "select set_config('role', 'millrace_writer', false) \
+    where pg_has_role('millrace_writer', 'member')";
 
 /// One connection, opened when it is needed.
 pub struct Postgres {
@@ -65,7 +72,7 @@ impl Postgres {
     }
 
     /// The connection of the transaction that [`Store::lock`] has begun.
-    fn transaction(&mut self) -> Result<&mut PgConnection, Error> {
+    pub(super) fn transaction(&mut self) -> Result<&mut PgConnection, Error> {
         self.connection
             .as_mut()
             .ok_or_else(|| Error::Unavailable("the connection is gone".into()))
@@ -162,6 +169,9 @@ impl Store for Postgres {
             if !outcome.balances.is_empty() {
                 write::balances(connection, &outcome.balances).await?;
             }
+            if !outcome.resolutions.is_empty() {
+                write::resolutions(connection, &outcome.resolutions, outcome.recorded_at).await?;
+            }
             write::advances(connection, &outcome.advances).await?;
             write::fold_inline(connection, &outcome.advances).await
         })
@@ -174,6 +184,25 @@ impl Store for Postgres {
         })?;
         self.in_transaction = false;
         Ok(())
+    }
+
+    async fn end_frozen(&mut self, partitions: &[i32]) -> Result<bool, Error> {
+        bounded!(self, "looking for a frozen owner", SHORT_TIMEOUT, async {
+            frozen::end(self.connection().await?, partitions).await
+        })
+    }
+
+    async fn open_parked(
+        &mut self,
+        partition: i32,
+        selection: &Selection,
+        after_seq: i64,
+        records_max: usize,
+    ) -> Result<Vec<OpenParked>, Error> {
+        bounded!(self, "reading parked records", async {
+            let transaction = self.transaction()?;
+            parked::open(transaction, partition, selection, after_seq, records_max).await
+        })
     }
 
     async fn rollback(&mut self) {
@@ -217,8 +246,7 @@ async fn open(options: &PgConnectOptions, owner: &str) -> Result<PgConnection, E
         .await
         .map_err(|e| Error::Unavailable(e.to_string()))?;
     sqlx::raw_sql(AssertSqlSafe(format!(
-        "select set_config('role', 'millrace_writer', false)
-         where pg_has_role('millrace_writer', 'member');
+        "{BECOME_WRITER};
          set search_path = millrace;
          set lock_timeout = '{LOCK_TIMEOUT}';
          set tcp_keepalives_idle = 10;

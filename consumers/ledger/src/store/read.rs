@@ -7,10 +7,10 @@ use uuid::Uuid;
 use crate::kafka::log::Topic;
 use crate::store::error::Error;
 use crate::store::postgres::{LOCK_TIMEOUT, LOCK_TIMEOUT_SHORT};
-use crate::store::{Attached, LockWait, Policies, Position};
+use crate::store::{Anchor, Attached, LockWait, Policies, Position};
 
 /// The first key of the partitions' advisory locks: "MILL". The second is the partition.
-const LOCK_CLASS: i32 = 0x4d49_4c4c;
+pub(super) const LOCK_CLASS: i32 = 0x4d49_4c4c;
 
 pub(super) async fn attach(
     connection: &mut PgConnection,
@@ -26,7 +26,7 @@ pub(super) async fn attach(
     )
     .execute(&mut *connection)
     .await?;
-    let log = sqlx::query!("select topic, cluster_id, partitions from millrace.log")
+    let log = sqlx::query!("select topic, cluster_id, partitions, database_id from millrace.log")
         .fetch_one(&mut *connection)
         .await?;
     let (partitions, offsets): (Vec<_>, Vec<_>) = starts.iter().copied().unzip();
@@ -44,23 +44,16 @@ pub(super) async fn attach(
     )
     .execute(&mut *connection)
     .await?;
-    let rows = sqlx::query_as!(
-        PositionRow,
-        "select partition, incarnation, position, next_seq, next_batch, chain_head, policy_version,
-             parked_open, anchor_timestamp
-         from millrace.positions where partition = any($1) order by partition",
-        &partitions
-    )
-    .fetch_all(connection)
-    .await?;
+    let positions = found(connection, &partitions).await?;
     let topic = Topic {
         name: log.topic,
         partitions: log.partitions,
         cluster_id: log.cluster_id,
     };
     Ok(Attached {
+        database: log.database_id,
         topic,
-        positions: positions(rows)?,
+        positions,
     })
 }
 
@@ -86,7 +79,7 @@ pub(super) async fn lock(
     let rows = sqlx::query_as!(
         PositionRow,
         "select partition, incarnation, position, next_seq, next_batch, chain_head, policy_version,
-             parked_open, anchor_timestamp
+             parked_open, anchor_offset, anchor_timestamp, anchor_digest
          from millrace.positions where partition = any($1) order by partition for update",
         partitions
     )
@@ -106,6 +99,23 @@ pub(super) async fn lock(
     positions(rows)
 }
 
+/// The positions of those partitions that have one, ascending. No lock.
+pub(super) async fn found(
+    connection: &mut PgConnection,
+    partitions: &[i32],
+) -> Result<Vec<Position>, Error> {
+    let rows = sqlx::query_as!(
+        PositionRow,
+        "select partition, incarnation, position, next_seq, next_batch, chain_head, policy_version,
+             parked_open, anchor_offset, anchor_timestamp, anchor_digest
+         from millrace.positions where partition = any($1) order by partition",
+        partitions
+    )
+    .fetch_all(connection)
+    .await?;
+    positions(rows)
+}
+
 struct PositionRow {
     partition: i32,
     incarnation: i32,
@@ -115,12 +125,22 @@ struct PositionRow {
     chain_head: Vec<u8>,
     policy_version: i64,
     parked_open: i64,
+    anchor_offset: Option<i64>,
     anchor_timestamp: Option<i64>,
+    anchor_digest: Option<Vec<u8>>,
 }
 
 fn positions(rows: Vec<PositionRow>) -> Result<Vec<Position>, Error> {
     rows.into_iter()
         .map(|row| {
+            let anchor = match (row.anchor_offset, row.anchor_digest) {
+                (Some(offset), Some(bytes)) => Some(Anchor {
+                    offset,
+                    timestamp: row.anchor_timestamp,
+                    digest: digest(&bytes)?,
+                }),
+                _ => None,
+            };
             Ok(Position {
                 partition: row.partition,
                 incarnation: row.incarnation,
@@ -130,7 +150,7 @@ fn positions(rows: Vec<PositionRow>) -> Result<Vec<Position>, Error> {
                 chain_head: digest(&row.chain_head)?,
                 policy_version: row.policy_version,
                 parked_open: row.parked_open,
-                anchor_timestamp: row.anchor_timestamp,
+                anchor,
             })
         })
         .collect()

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use tracing::warn;
 
 use crate::kafka::log::Bounds;
-use crate::pipeline::plan::Delta;
+use crate::pipeline::plan::{Delta, ResolutionRow};
 use crate::store::error::{During, Error};
 use crate::store::postgres::{LOCK_TIMEOUT, LOCK_TIMEOUT_SHORT};
 use crate::store::{Advance, Micros, PartitionStatus};
@@ -65,6 +65,35 @@ pub(super) async fn balances(
         &times as _,
         &of(|delta| delta.debits),
         &of(|delta| delta.credits)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What became of parked records.
+pub(super) async fn resolutions(
+    connection: &mut PgConnection,
+    rows: &[ResolutionRow<'_>],
+    recorded_at: i64,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "insert into millrace.parked_resolutions
+             (partition, seq, parked_seq, resolution, reason, operator, recorded_at)
+         select partition, seq, parked_seq, resolution, reason, operator, $7
+         from unnest($1::int[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[])
+             as r(partition, seq, parked_seq, resolution, reason, operator)
+         order by partition, seq",
+        &rows.iter().map(|row| row.partition).collect::<Vec<_>>(),
+        &rows.iter().map(|row| row.seq).collect::<Vec<_>>(),
+        &rows.iter().map(|row| row.parked_seq).collect::<Vec<_>>(),
+        &rows
+            .iter()
+            .map(|row| row.resolution.as_str())
+            .collect::<Vec<_>>() as _,
+        &rows.iter().map(|row| row.reason).collect::<Vec<_>>() as _,
+        &rows.iter().map(|row| row.operator).collect::<Vec<_>>() as _,
+        Micros(recorded_at) as _
     )
     .execute(connection)
     .await?;

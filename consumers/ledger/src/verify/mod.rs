@@ -212,8 +212,9 @@ impl Walk {
             posted: 0,
             rejected: 0,
             refused: 0,
-            // Resolutions of parked records lower the count; they have rows of their own kind.
+            // Resolutions of parked records lower the count.
             parked: 0,
+            discarded: 0,
             ..*numbers
         };
         while self.next_seq < numbers.next_seq {

@@ -69,6 +69,7 @@ pub(super) struct Rows {
     ledger: VecDeque<LedgerRow>,
     refused: VecDeque<RawRow>,
     parked: VecDeque<RawRow>,
+    resolutions: VecDeque<ResolutionRow>,
 }
 
 struct LedgerRow {
@@ -87,6 +88,15 @@ struct LedgerRow {
     source: String,
     reference: Option<String>,
     metadata: Option<String>,
+}
+
+struct ResolutionRow {
+    seq: i64,
+    parked_seq: i64,
+    resolution: String,
+    reason: String,
+    operator: String,
+    recorded_at: Micros,
 }
 
 /// A row of `refused`, or of `parked`, which shows nothing of its record but the id.
@@ -153,12 +163,25 @@ impl Rows {
             first_seq,
             next_seq
         )
+        .fetch_all(&mut *connection)
+        .await?;
+        let resolutions = sqlx::query_as!(
+            ResolutionRow,
+            r#"select seq, parked_seq, resolution, reason, operator,
+                 recorded_at as "recorded_at: Micros"
+             from millrace.parked_resolutions
+             where partition = $1 and seq >= $2 and seq < $3 order by seq"#,
+            partition,
+            first_seq,
+            next_seq
+        )
         .fetch_all(connection)
         .await?;
         Ok(Self {
             ledger: ledger.into(),
             refused: refused.into(),
             parked: parked.into(),
+            resolutions: resolutions.into(),
         })
     }
 
@@ -168,6 +191,10 @@ impl Rows {
             ("ledger", self.ledger.front().map(|row| row.seq)),
             ("refused", self.refused.front().map(|row| row.seq)),
             ("parked", self.parked.front().map(|row| row.seq)),
+            (
+                "parked_resolutions",
+                self.resolutions.front().map(|row| row.seq),
+            ),
         ];
         match left.into_iter().find_map(|(t, seq)| Some((t, seq?))) {
             None => Ok(()),
@@ -195,6 +222,11 @@ impl Rows {
         } else if let Some(row) = self.parked.pop_front_if(|row| row.seq == seq) {
             chain.parked(&row.for_chain(), row.id.map(Uuid::into_bytes));
             counted.parked += 1;
+        } else if let Some(row) = self.resolutions.pop_front_if(|row| row.seq == seq) {
+            row.check()?;
+            chain.resolution(&row.for_chain());
+            counted.parked -= 1;
+            counted.discarded += i32::from(row.is_discarded());
         } else {
             return Err("no table has the row".into());
         }
@@ -257,6 +289,31 @@ impl LedgerRow {
     }
 }
 
+impl ResolutionRow {
+    fn is_discarded(&self) -> bool {
+        self.resolution == "discarded"
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.parked_seq < self.seq {
+            Ok(())
+        } else {
+            Err(format!("the row resolves a later one, {}", self.parked_seq))
+        }
+    }
+
+    fn for_chain(&self) -> chain::ResolutionRow<'_> {
+        chain::ResolutionRow {
+            seq: self.seq,
+            parked_seq: self.parked_seq,
+            recorded_at: self.recorded_at.0,
+            is_discarded: self.is_discarded(),
+            reason: &self.reason,
+            operator: &self.operator,
+        }
+    }
+}
+
 impl RawRow {
     fn for_chain(&self) -> chain::RawRow<'_> {
         chain::RawRow {
@@ -302,6 +359,10 @@ pub(super) async fn unaccounted(
                union all
                select 'parked', r.partition, r.seq
                from millrace.parked r left join millrace.positions p using (partition)
+               where r.seq >= coalesce(p.next_seq, 0) or r.seq < 0
+               union all
+               select 'parked_resolutions', r.partition, r.seq
+               from millrace.parked_resolutions r left join millrace.positions p using (partition)
                where r.seq >= coalesce(p.next_seq, 0) or r.seq < 0
                union all
                select 'batches', r.partition, r.batch

@@ -16,7 +16,7 @@ use millrace_http::Limits;
 use millrace_ledger::board::Board;
 use millrace_ledger::group::{Group, Options as GroupOptions, SystemClock};
 use millrace_ledger::kafka::consumer::Settings as ConsumerSettings;
-use millrace_ledger::pipeline::lane::Clock as _;
+use millrace_ledger::pipeline::lane::{Clock as _, Guards};
 use millrace_ledger::store::schema;
 use millrace_publisher::{Publisher, Settings};
 use millrace_query::{Options as QueryOptions, Query};
@@ -285,6 +285,7 @@ fn start_group(
         postgres: database.clone(),
         lanes: LANES,
         replica: "dev".into(),
+        guards: Guards::default(),
     };
     Ok(Group::start(&options, board)?)
 }

@@ -9,11 +9,12 @@ use clap::Args;
 use millrace_ledger::board::{Board, Picture};
 use millrace_ledger::group::{Group, Options};
 use millrace_ledger::kafka::consumer::Settings;
+use millrace_ledger::pipeline::lane::Guards;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::cli::{Admin, Database, Kafka, Usage, at_least_one};
+use crate::cli::{Admin, Database, Kafka, Usage, at_least_one, duration};
 use crate::commands::topics::CleanupPolicy;
 use crate::{admin, shutdown, telemetry};
 
@@ -32,17 +33,16 @@ const TOPIC_INTERVAL: Duration = Duration::from_secs(5);
 /// How often in vain before it is told.
 const TRIES_UNTOLD: u32 = 6;
 
-/// How long lanes may take to finish their batches and leave the group.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// Flags of `millrace ledger`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Run as many replicas as you like, up to one lane per partition. SIGTERM finishes the batch
-in hand and hands the partitions over at once.
+in hand and hands the partitions over at once; a second one ends the process at once, and nothing is
+lost either.
 
-Example:
-  millrace ledger --brokers kafka:9092 --database-url postgres://millrace@db/millrace --lanes 2"
+Examples:
+  millrace ledger --brokers kafka:9092 --database-url postgres://millrace@db/millrace --lanes 2
+  millrace ledger --drain-timeout 45s --stall-after 1m"
 )]
 pub struct Flags {
     #[command(flatten)]
@@ -60,6 +60,19 @@ pub struct Flags {
     /// This replica's name, shown as the owner of its partitions [default: host name and process].
     #[arg(long, env = "MILLRACE_REPLICA")]
     replica: Option<String>,
+    /// How long a stop may take: the batch in hand is finished and the group left. Beyond it the process
+    /// ends with status 1; nothing is lost then either.
+    #[arg(long, env = "MILLRACE_DRAIN_TIMEOUT", default_value = "20s", value_parser = duration)]
+    drain_timeout: Duration,
+    /// After how long a partition that has records to apply and does not get on is unhealthy and begun
+    /// anew.
+    #[arg(long, env = "MILLRACE_STALL_AFTER", default_value = "30s", value_parser = duration)]
+    stall_after: Duration,
+    /// The share of a partition's records that may be parked for what they are, in percent: beyond it the
+    /// partition stops, for a deploy or a schema is wrong. 100 parks everything.
+    #[arg(long, env = "MILLRACE_PARK_BRAKE_PERCENT", default_value_t = 50,
+        value_parser = clap::value_parser!(u8).range(1..=100))]
+    park_brake_percent: u8,
 }
 
 /// Runs until asked to stop.
@@ -76,6 +89,10 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         postgres: flags.database.database_url.clone(),
         lanes: flags.lanes.map_or(cores, NonZeroUsize::get),
         replica: flags.replica.unwrap_or_else(replica_name),
+        guards: Guards {
+            park_brake_percent: flags.park_brake_percent,
+            stall_after: flags.stall_after,
+        },
     };
     let metrics = telemetry::init_metrics()?;
     let board = Arc::new(Board::default());
@@ -88,7 +105,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         Err(failure) => {
             // Or the group would wait for these members until their sessions time out.
             let left = tokio::task::spawn_blocking(move || group.stop());
-            let _ = tokio::time::timeout(DRAIN_TIMEOUT, left).await;
+            let _ = tokio::time::timeout(flags.drain_timeout, left).await;
             return Err(failure);
         }
     };
@@ -104,14 +121,14 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         failure = watch(&group, &flags.kafka) => Err(failure),
     };
     let stopped = tokio::task::spawn_blocking(move || group.stop());
-    let stopped = tokio::time::timeout(DRAIN_TIMEOUT, stopped).await;
+    let stopped = tokio::time::timeout(flags.drain_timeout, stopped).await;
     stop.cancel();
     let Ok(stopped) = stopped else {
         // Nothing is lost: what is not committed is read again by the next owner.
         let reason = outcome.err().map(|failure| format!("{failure:#}"));
         warn!(
             reason,
-            seconds = DRAIN_TIMEOUT.as_secs(),
+            seconds = flags.drain_timeout.as_secs(),
             "the lanes have not left in time: ending without them"
         );
         std::process::exit(1);

@@ -11,6 +11,7 @@ pub mod generate;
 pub mod import;
 pub mod ledger;
 pub mod migrate;
+pub mod positions;
 pub mod project;
 pub mod query;
 pub mod topics;
@@ -28,6 +29,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Query(flags) => query::run(flags).await,
         Command::Import(flags) => import::run(flags).await,
         Command::Generate(flags) => generate::run(flags).await,
+        Command::Positions(positions) => positions::run(&positions).await,
         Command::Accounts(accounts) => accounts::run(&accounts).await,
         Command::Verify(flags) => verify::run(&flags).await,
     }

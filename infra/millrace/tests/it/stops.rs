@@ -109,7 +109,7 @@ async fn a_topic_that_is_recreated_while_it_is_read_stops_its_partitions() {
     ledger.stop().await.expect(0);
 }
 
-async fn recreate(place: &Place) {
+pub async fn recreate(place: &Place) {
     let admin = place.kafka_admin();
     let deleted = admin
         .delete_topics(&[place.topic()], &AdminOptions::new())

@@ -1,0 +1,167 @@
+//! Each second: how the partitions are, for people and for the broker; proofs that nothing is missed.
+
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+
+use super::check::misfit;
+use super::watch::Pace;
+use super::{Clock, Lane};
+use crate::kafka::log::Log;
+use crate::observe;
+use crate::store::{PartitionStatus, Store};
+
+/// How often a lane says how its partitions are, hints to the broker and looks for empty tails.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How many ticks without a record make a partition's tail worth proving: at once where the lane has
+/// nothing to do; where it has, records may be waiting behind those of other partitions.
+const PATIENCE_IDLE: u32 = 1;
+const PATIENCE_BUSY: u32 = 15;
+
+/// How often the topic's partition count is read again: with another one keys change their places.
+const TOPIC_INTERVAL: Duration = Duration::from_secs(10);
+
+impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
+    /// Each second: status for people, a hint for the broker, proofs of empty tails.
+    pub(super) async fn tick(&mut self) {
+        let now = self.clock.monotonic();
+        if now < self.last_tick + TICK {
+            return;
+        }
+        self.last_tick = now;
+        self.backoff.forget(now);
+        self.report_health().await;
+        self.hint();
+        let idle = self.idle_since.is_some_and(|since| now >= since + TICK);
+        self.prove_tails(if idle { PATIENCE_IDLE } else { PATIENCE_BUSY })
+            .await;
+        if now >= self.topic_checked_at + TOPIC_INTERVAL {
+            self.topic_checked_at = now;
+            self.check_topic().await;
+        }
+    }
+
+    /// Stops everything when the topic is no longer what the database applies.
+    async fn check_topic(&mut self) {
+        let Some(known) = self.topic.clone() else {
+            return;
+        };
+        // A broker that is away is told of elsewhere.
+        let Ok(found) = self.log.topic().await else {
+            return;
+        };
+        if let Some(stop) = misfit(&known, &found) {
+            let active: Vec<_> = self.assignment.positions().map(|(p, _)| p).collect();
+            for partition in active {
+                self.stop(partition, stop.clone());
+            }
+        }
+        self.assignment.recheck_stopped();
+    }
+
+    /// Tells the broker how far the database is.
+    pub(super) fn hint(&mut self) {
+        if let Some(database) = self.database {
+            self.log.hint(&self.assignment.hints(database));
+        }
+    }
+
+    async fn prove_tails(&mut self, patience: u32) {
+        let ends: Vec<_> = self
+            .assignment
+            .positions()
+            .filter_map(|(partition, _)| Some((partition, self.log.last_bounds(partition)?.end)))
+            .collect();
+        for (partition, end) in ends {
+            if let Some(next) = self.assignment.prove_tail(partition, end, patience) {
+                debug!(
+                    partition,
+                    next, end, "nothing comes before the end: seeking to prove it"
+                );
+                self.seek(partition, next).await;
+            }
+        }
+    }
+
+    /// The board (readiness, metrics) and the table that analysts see.
+    pub(super) async fn report_health(&mut self) {
+        let now = self.clock.wall_micros();
+        let mut statuses: Vec<_> = self
+            .assignment
+            .partitions()
+            .map(|(partition, state)| {
+                let bounds = self.log.last_bounds(partition);
+                self.board.status(partition, state, bounds, now)
+            })
+            .collect();
+        self.look_for_stalls(&mut statuses);
+        for status in &statuses {
+            observe::partition(status);
+        }
+        let written = self.store.publish_status(&statuses).await;
+        if written.is_err() {
+            // What comes after this connection may be another database, or an older one.
+            let active: Vec<_> = self.assignment.positions().map(|(p, _)| p).collect();
+            self.recheck(&active);
+        }
+        let problems = [
+            self.log.problem().map(|problem| problem.to_string()),
+            written
+                .err()
+                .map(|problem| format!("the database: {problem}")),
+        ];
+        self.note_problems(problems.into_iter().flatten().collect());
+        self.board.publish(statuses, &self.problems);
+    }
+
+    /// Marks the partitions that do not get on, and begins them anew.
+    fn look_for_stalls(&mut self, statuses: &mut [PartitionStatus]) {
+        let now = self.clock.monotonic();
+        let mut restarts = Vec::new();
+        for status in statuses.iter_mut() {
+            let (Some(position), Some(lag)) = (status.position, status.lag_records()) else {
+                continue;
+            };
+            let partition = status.partition;
+            let stall_after = self.guards.stall_after;
+            let pace = self
+                .watch
+                .look(partition, position, lag > 0, now, stall_after);
+            if let Pace::Stalled(standing) | Pace::Restart(standing) = pace {
+                let seconds = standing.as_secs();
+                status.state = "stalled";
+                status.detail = format!(
+                    "{lag} offsets wait and nothing was applied for {seconds} s: reading it anew"
+                );
+            }
+            if let Pace::Restart(_) = pace {
+                warn!(
+                    partition,
+                    position,
+                    detail = status.detail,
+                    "the partition stands still"
+                );
+                observe::restarted();
+                restarts.push(partition);
+            }
+        }
+        if !restarts.is_empty() {
+            self.recheck(&restarts);
+        }
+    }
+
+    /// Says once what has begun to keep this lane from its work, and once that it is over.
+    fn note_problems(&mut self, problems: Vec<String>) {
+        for problem in problems
+            .iter()
+            .filter(|problem| !self.problems.contains(problem))
+        {
+            warn!(problem, "waiting");
+        }
+        if problems.is_empty() && !self.problems.is_empty() {
+            info!("going on: Kafka and the database are there");
+        }
+        self.problems = problems;
+    }
+}
