@@ -23,8 +23,8 @@
 #   infra/chaos.sh --minutes 60 --brokers 3 --seed 7   an hour, with some 300 faults, on three brokers
 #   infra/chaos.sh --recovery 10                       how soon partitions are processed again
 #
-# Exit status: 0 when everything holds. Logs of replicas are in target/chaos/chaos-logs until it ends; KEEP=yes leaves
-# everything as it was at the end, servers included (infra/local/down.sh --dir target/chaos stops them).
+# Exit status: 0 when everything holds. Logs of replicas stay in target/chaos.logs until the next run; KEEP=yes leaves
+# the servers and their data too (infra/local/down.sh --dir target/chaos stops them).
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
@@ -53,6 +53,7 @@ main() {
     cd "$REPO"
     command -v cargo >/dev/null || die "cargo is missing: install Rust with rustup (https://rustup.rs)"
     [ ! -f "$WORK/settings" ] || die "servers are in $WORK already: stop them with infra/local/down.sh --dir $WORK"
+    rm -rf "$WORK.logs"
     trap cleanup EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use rand::RngExt as _;
+use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
@@ -96,7 +96,8 @@ impl Cluster {
         cluster
             .tool(&["topics", "create", "--partitions", &partitions])
             .await?;
-        let logs = options.servers.join("chaos-logs").join(&cluster.name);
+        // Beside the servers, whose directory ends with them.
+        let logs = options.servers.with_extension("logs").join(&cluster.name);
         std::fs::create_dir_all(&logs)?;
         for way in cluster.servers.ways.keys() {
             let slot = cluster.slot(*way, &logs, session_timeout).await?;
@@ -162,17 +163,28 @@ impl Cluster {
         Ok(())
     }
 
-    /// A replica that nobody else strikes now.
-    pub fn victim(&self, random: &mut ChaCha8Rng) -> Option<Held> {
+    /// A replica that nobody else strikes now; one with partitions, if any has.
+    pub async fn victim(&self, random: &mut ChaCha8Rng) -> Option<Held> {
         let mut running = self.free(|slot| slot.replica.is_some());
-        let victim = random.random_range(0..running.len().max(1));
-        (victim < running.len()).then(|| running.swap_remove(victim))
+        running.shuffle(random);
+        let mut idle = None;
+        for slot in running {
+            if !slot.partitions().await.is_empty() {
+                return Some(slot);
+            }
+            idle = Some(slot);
+        }
+        idle
     }
 
     /// The same, if another one stays.
-    pub fn spare(&self, random: &mut ChaCha8Rng) -> Option<Held> {
+    pub async fn spare(&self, random: &mut ChaCha8Rng) -> Option<Held> {
         let running = self.free(|slot| slot.replica.is_some()).len();
-        (running > 1).then(|| self.victim(random)).flatten()
+        if running > 1 {
+            self.victim(random).await
+        } else {
+            None
+        }
     }
 
     /// Room for one replica more.

@@ -7,7 +7,7 @@
 //! | [`run`](mod@run) | one run from its start to its verdict |
 //! | [`recovery`] | the few faults with a target, many times each |
 //! | [`faults`] | the kinds of faults, and their order drawn from a seed |
-//! | [`strike`] | doing each of them, and ending it |
+//! | [`strike`], `struck` | making each of them, and ending it |
 //! | [`cluster`], [`replica`], [`servers`], [`proxy`] | what is struck |
 //! | [`positions`] | where every partition is, ten and more times a second, and so recovery times |
 //! | [`transactions`], [`load`], [`journal`] | what is published, and what of it was acknowledged |
@@ -28,4 +28,5 @@ pub mod replica;
 pub mod run;
 pub mod servers;
 pub mod strike;
+mod struck;
 pub mod transactions;

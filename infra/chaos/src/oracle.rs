@@ -87,20 +87,7 @@ pub async fn judge(
     journal: &Journal,
     ends: &[i64],
 ) -> anyhow::Result<Judgement> {
-    let accounts = usize::try_from(transactions.accounts)?;
-    let words = usize::try_from(journal.handed_in().div_ceil(64))?;
-    let mut oracle = Oracle {
-        transactions,
-        journal,
-        ends,
-        posted: vec![0; words],
-        sums: vec![(0, 0); accounts + 1],
-        judgement: Judgement {
-            acknowledged: journal.acknowledged,
-            doubtful: journal.doubtful() as u64,
-            ..Judgement::default()
-        },
-    };
+    let mut oracle = Oracle::new(transactions, journal, ends)?;
     let again = journal.again();
     for partition in 0..i32::try_from(ends.len())? {
         let again = offsets(&again, partition);
@@ -145,7 +132,28 @@ impl Judgement {
     }
 }
 
-impl Oracle<'_> {
+impl<'a> Oracle<'a> {
+    fn new(
+        transactions: Transactions,
+        journal: &'a Journal,
+        ends: &'a [i64],
+    ) -> anyhow::Result<Self> {
+        let accounts = usize::try_from(transactions.accounts)?;
+        let words = usize::try_from(journal.handed_in().div_ceil(64))?;
+        Ok(Self {
+            transactions,
+            journal,
+            ends,
+            posted: vec![0; words],
+            sums: vec![(0, 0); accounts + 1],
+            judgement: Judgement {
+                acknowledged: journal.acknowledged,
+                doubtful: journal.doubtful() as u64,
+                ..Judgement::default()
+            },
+        })
+    }
+
     async fn judge_rows(
         &mut self,
         connection: &mut PgConnection,
@@ -255,6 +263,19 @@ impl Oracle<'_> {
         self.sums[place(moves.credit)].1 += amount;
     }
 
+    fn judge_acknowledged(&mut self) {
+        for number in 0..self.journal.handed_in() {
+            let (word, bit) = bit(number);
+            if self.posted[word] & bit == 0
+                && let Some(place) = self.journal.place(number)
+            {
+                self.judgement.lost += 1;
+                self.judgement
+                    .tell(format!("transaction {number} at {place:?} is not posted"));
+            }
+        }
+    }
+
     /// The batches cover the log from its start to its end, each offset once, and what was sent again became
     /// duplicates in the batch that holds its place.
     async fn judge_batches(
@@ -303,19 +324,6 @@ impl Oracle<'_> {
         Ok(())
     }
 
-    fn judge_acknowledged(&mut self) {
-        for number in 0..self.journal.handed_in() {
-            let (word, bit) = bit(number);
-            if self.posted[word] & bit == 0
-                && let Some(place) = self.journal.place(number)
-            {
-                self.judgement.lost += 1;
-                self.judgement
-                    .tell(format!("transaction {number} at {place:?} is not posted"));
-            }
-        }
-    }
-
     async fn judge_balances(&mut self, connection: &mut PgConnection) -> anyhow::Result<()> {
         let rows: Vec<(String, String, String)> =
             sqlx::query_as("select account, debits::text, credits::text from reports.balances")
@@ -348,4 +356,114 @@ impl Oracle<'_> {
 fn bit(number: u64) -> (usize, u64) {
     let word = usize::try_from(number / 64).expect("it was handed in");
     (word, 1 << (number % 64))
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_publisher::Receipt;
+
+    use super::*;
+    use crate::journal::Sending;
+
+    const ALL: Transactions = Transactions {
+        seed: 3,
+        accounts: 100,
+    };
+
+    /// Four transactions at offsets 0 to 3, and the second once more at 4.
+    fn journal() -> Journal {
+        let mut journal = Journal::default();
+        let receipt = |offset| Receipt {
+            partition: 0,
+            offset,
+        };
+        for offset in 0..4 {
+            let number = journal.add();
+            journal.answer(number, Sending::First, Ok(receipt(offset)));
+        }
+        journal.answer(1, Sending::Again, Ok(receipt(4)));
+        journal
+    }
+
+    /// The rows that they must become.
+    fn rows() -> Vec<Row> {
+        let row = |number: u64| {
+            let moves = ALL.moves(number);
+            Row {
+                seq: number.cast_signed(),
+                log_offset: number.cast_signed(),
+                verdict: 0,
+                id: ALL.id(number),
+                debit_account: account_name(moves.debit),
+                credit_account: account_name(moves.credit),
+                amount: moves.amount,
+                currency: CURRENCY.into(),
+            }
+        };
+        (0..4).map(row).collect()
+    }
+
+    fn judged(rows: &[Row]) -> Judgement {
+        let journal = journal();
+        let mut oracle = Oracle::new(ALL, &journal, &[5]).unwrap();
+        let mut cursor = Cursor::default();
+        let again = offsets(&journal.again(), 0);
+        for row in rows {
+            oracle.judge_row(0, row, &again, &mut cursor);
+        }
+        oracle.judge_acknowledged();
+        oracle.judgement
+    }
+
+    #[test]
+    fn what_was_published_holds() {
+        let judgement = judged(&rows());
+        assert!(judgement.holds(), "{judgement:?}");
+        assert_eq!((judgement.acknowledged, judgement.posted), (4, 4));
+    }
+
+    #[test]
+    fn every_kind_of_damage_is_found() {
+        type Damage = fn(&mut Vec<Row>);
+        type Count = fn(&Judgement) -> u64;
+        let damages: [(&str, Damage, Count); 8] = [
+            ("a row less", |rows| drop(rows.pop()), |j| j.lost),
+            ("an id twice", |rows| rows[3].id = rows[2].id, |j| j.lost),
+            (
+                "a transaction twice",
+                |rows| {
+                    let offset = rows[3].log_offset + 1;
+                    let mut rows_again = self::rows();
+                    let again = rows_again.swap_remove(1);
+                    rows.push(Row {
+                        seq: 4,
+                        log_offset: offset,
+                        ..again
+                    });
+                },
+                |j| j.duplicated,
+            ),
+            (
+                "two swapped",
+                |rows| {
+                    rows.swap(1, 2);
+                    (rows[1].seq, rows[2].seq) = (1, 2);
+                },
+                |j| j.out_of_order,
+            ),
+            ("an amount", |rows| rows[2].amount += 1, |j| j.wrong),
+            ("an offset", |rows| rows[3].log_offset = 7, |j| j.wrong),
+            ("a verdict", |rows| rows[0].verdict = 3, |j| j.wrong),
+            ("a gap in seq", |rows| rows[3].seq = 9, |j| j.wrong),
+        ];
+        for (what, damage, count) in damages {
+            let mut rows = rows();
+            damage(&mut rows);
+            let judgement = judged(&rows);
+            assert!(
+                !judgement.holds() && count(&judgement) > 0,
+                "{what}: {judgement:?}"
+            );
+        }
+    }
 }

@@ -1,30 +1,25 @@
-//! Doing each kind of fault, ending it, and waiting until its effects are over.
+//! Making a fault, ending it, and waiting until its effects are over.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::sync::OwnedMutexGuard;
-use tokio::time::{Instant, sleep, sleep_until};
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep_until};
 
-use crate::cluster::{Cluster, Held, Slot};
+use crate::cluster::{Cluster, Held};
 use crate::faults::{Fault, Kind};
-use crate::positions::{Positions, SETTLE};
+use crate::positions::Positions;
 use crate::proxy::Mode;
 use crate::record::FaultRecord;
-use crate::servers::connect;
+use crate::struck::{
+    End, Struck, Way, drain, freeze, freeze_in_copy, hinder, kill, kill_backend, signal,
+    terminate_backend,
+};
 
 /// What is not over by then, counted from the end of the fault, is a failure of its own.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(90);
-
-/// How long a replica may take to leave: its own limit, and a little.
-const DRAIN_LIMIT: Duration = Duration::from_secs(30);
-
-/// How often a replica is stopped in search of an open COPY, and then of any open transaction.
-const TRIES_COPY: u32 = 300;
-const TRIES_ANY: u32 = 600;
 
 /// What strikes.
 #[derive(Debug)]
@@ -39,39 +34,6 @@ pub struct Striker<'a> {
     pub hold: Option<Duration>,
     /// The run's start.
     pub start: Instant,
-}
-
-/// A fault that was made.
-struct Struck {
-    victim: String,
-    /// None: all of them.
-    partitions: Option<Vec<usize>>,
-    at: Instant,
-    settled: Instant,
-    hold: Duration,
-    end: End,
-    exit: Option<Exit>,
-    note: Option<String>,
-}
-
-/// How a replica left.
-struct Exit {
-    after: Duration,
-    code: Option<i32>,
-}
-
-/// What ends a fault. It holds what was struck until then.
-enum End {
-    /// It was over at once.
-    Over,
-    /// A replica starts where one was.
-    Start(Held),
-    /// A frozen replica goes on.
-    Continue(Held),
-    /// A replica's ways are as before.
-    Pass(Held),
-    StartPostgres(OwnedMutexGuard<()>),
-    StartKafka(usize, OwnedMutexGuard<()>),
 }
 
 impl Striker<'_> {
@@ -147,11 +109,11 @@ impl Striker<'_> {
             Kind::KillPostgres => self.kill_postgres(random).await,
             Kind::KillBroker => self.kill_broker(random).await,
             Kind::Add => self.add().await,
-            Kind::Remove => match self.cluster.spare(random) {
-                Some(slot) => self.drain(slot, None).await.map(Some),
+            Kind::Remove => match self.cluster.spare(random).await {
+                Some(slot) => drain(slot, None).await.map(Some),
                 None => Ok(None),
             },
-            kind => match self.cluster.victim(random) {
+            kind => match self.cluster.victim(random).await {
                 Some(slot) => self.strike_replica(kind, slot, random).await.map(Some),
                 None => Ok(None),
             },
@@ -171,13 +133,14 @@ impl Striker<'_> {
             _ => random.random_range(0.2..2.0),
         };
         let hold = self.hold.unwrap_or_else(|| self.session.mul_f64(sessions));
+        let database = &self.cluster.database;
         let latency = Duration::from_millis(random.random_range(20..200));
         match kind {
             Kind::KillReplica => kill(slot, hold).await,
             Kind::FreezeShort | Kind::FreezeLong => freeze(slot, hold).await,
-            Kind::FreezeInCopy => self.freeze_in_copy(slot, hold, random).await,
-            Kind::TerminateBackend => self.terminate_backend(slot).await,
-            Kind::KillBackend => self.kill_backend(slot).await,
+            Kind::FreezeInCopy => freeze_in_copy(database, slot, hold, random).await,
+            Kind::TerminateBackend => terminate_backend(database, slot).await,
+            Kind::KillBackend => kill_backend(database, slot).await,
             Kind::PostgresSlow => Ok(hinder(slot, hold, Way::Postgres, Mode::Slow(latency)).await),
             Kind::PostgresStalled => Ok(hinder(slot, hold, Way::Postgres, Mode::Stalled).await),
             Kind::PostgresCut => Ok(hinder(slot, hold, Way::Postgres, Mode::Cut).await),
@@ -185,7 +148,7 @@ impl Striker<'_> {
             Kind::KafkaStalled => Ok(hinder(slot, hold, Way::Kafka, Mode::Stalled).await),
             Kind::KafkaCut => Ok(hinder(slot, hold, Way::Kafka, Mode::Cut).await),
             Kind::Drain | Kind::Remove | Kind::Add | Kind::KillPostgres | Kind::KillBroker => {
-                self.drain(slot, Some(hold)).await
+                drain(slot, Some(hold)).await
             }
         }
     }
@@ -222,179 +185,6 @@ impl Striker<'_> {
         fault.hold = Duration::from_secs_f64(random.random_range(0.0..6.0));
         Ok(Some(fault))
     }
-
-    /// SIGTERM. Where `hold` says so, another one starts after that.
-    async fn drain(&self, mut slot: Held, hold: Option<Duration>) -> anyhow::Result<Struck> {
-        let partitions = slot.partitions().await;
-        let victim = slot.name();
-        let struck = Instant::now();
-        signal(&slot, Signal::TERM)?;
-        let replica = slot.replica.take().context("a victim is there")?;
-        let status = replica.end(DRAIN_LIMIT).await?;
-        let end = hold.map_or(End::Over, |_| End::Start(slot));
-        Ok(Struck {
-            partitions: Some(partitions),
-            // It commits nothing after its end.
-            settled: Instant::now(),
-            hold: hold.unwrap_or_default(),
-            exit: Some(Exit {
-                after: struck.elapsed(),
-                code: status.code(),
-            }),
-            ..Struck::all(victim, struck, end)
-        })
-    }
-
-    /// SIGSTOP while the lane's transaction is open, so that the rows that it has locked stay locked.
-    async fn freeze_in_copy(
-        &self,
-        slot: Held,
-        hold: Duration,
-        random: &mut ChaCha8Rng,
-    ) -> anyhow::Result<Struck> {
-        let partitions = slot.partitions().await;
-        let mut connection = connect(&self.cluster.database).await?;
-        let query = "select left(query, 40) from pg_stat_activity
-             where application_name like 'millrace ledger ' || $1 || '/%' and wait_event = 'ClientRead'
-                 and (query ilike 'copy%' or $2 and state = 'idle in transaction')";
-        let mut struck = Instant::now();
-        for tries in 0..TRIES_ANY {
-            struck = Instant::now();
-            signal(&slot, Signal::STOP)?;
-            // What it sent before has arrived by then.
-            sleep(Duration::from_millis(5)).await;
-            let open: Option<String> = sqlx::query_scalar(query)
-                .bind(slot.name())
-                .bind(tries >= TRIES_COPY)
-                .fetch_optional(&mut connection)
-                .await
-                .inspect_err(|_| drop(signal(&slot, Signal::CONT)))?;
-            if let Some(statement) = open {
-                let note = format!("in {statement:?} at try {}", tries + 1);
-                return Ok(Struck::frozen(slot, partitions, struck, hold, Some(note)));
-            }
-            signal(&slot, Signal::CONT)?;
-            sleep(Duration::from_micros(random.random_range(500..15_000))).await;
-        }
-        signal(&slot, Signal::STOP)?;
-        let note = "no open transaction was met".to_owned();
-        Ok(Struck::frozen(slot, partitions, struck, hold, Some(note)))
-    }
-
-    async fn terminate_backend(&self, slot: Held) -> anyhow::Result<Struck> {
-        let partitions = slot.partitions().await;
-        let mut connection = connect(&self.cluster.database).await?;
-        let struck = Instant::now();
-        let ended: i64 = sqlx::query_scalar(
-            "select count(pg_terminate_backend(pid)) from pg_stat_activity
-             where application_name like 'millrace ledger ' || $1 || '/%'",
-        )
-        .bind(slot.name())
-        .fetch_one(&mut connection)
-        .await?;
-        Ok(Struck {
-            partitions: Some(partitions),
-            note: Some(format!("{ended} ended")),
-            ..Struck::all(slot.name(), struck, End::Over)
-        })
-    }
-
-    async fn kill_backend(&self, slot: Held) -> anyhow::Result<Struck> {
-        let mut connection = connect(&self.cluster.database).await?;
-        let backend: i32 = sqlx::query_scalar(
-            "select pid from pg_stat_activity where application_name like 'millrace ledger ' || $1 || '/%' limit 1",
-        )
-        .bind(slot.name())
-        .fetch_one(&mut connection)
-        .await?;
-        let pid = Pid::from_raw(backend).context("a process id is not 0")?;
-        let struck = Instant::now();
-        kill_process(pid, Signal::KILL)?;
-        // Postgres ends every session then.
-        Ok(Struck::all(slot.name(), struck, End::Over))
-    }
-}
-
-impl Struck {
-    /// All partitions are struck, and nothing lasts.
-    fn all(victim: String, struck: Instant, end: End) -> Self {
-        Self {
-            victim,
-            partitions: None,
-            at: struck,
-            settled: Instant::now() + SETTLE,
-            hold: Duration::ZERO,
-            end,
-            exit: None,
-            note: None,
-        }
-    }
-
-    fn frozen(
-        slot: Held,
-        partitions: Vec<usize>,
-        struck: Instant,
-        hold: Duration,
-        note: Option<String>,
-    ) -> Self {
-        Self {
-            partitions: Some(partitions),
-            hold,
-            note,
-            ..Self::all(slot.name(), struck, End::Continue(slot))
-        }
-    }
-}
-
-/// Which of a replica's connections.
-#[derive(Debug, Clone, Copy)]
-enum Way {
-    Postgres,
-    Kafka,
-}
-
-async fn kill(mut slot: Held, hold: Duration) -> anyhow::Result<Struck> {
-    let partitions = slot.partitions().await;
-    let victim = slot.name();
-    let replica = slot.replica.take().context("a victim is there")?;
-    let struck = Instant::now();
-    replica.kill()?;
-    Ok(Struck {
-        partitions: Some(partitions),
-        hold,
-        ..Struck::all(victim, struck, End::Start(slot))
-    })
-}
-
-async fn freeze(slot: Held, hold: Duration) -> anyhow::Result<Struck> {
-    let partitions = slot.partitions().await;
-    let struck = Instant::now();
-    signal(&slot, Signal::STOP)?;
-    Ok(Struck::frozen(slot, partitions, struck, hold, None))
-}
-
-async fn hinder(slot: Held, hold: Duration, way: Way, mode: Mode) -> Struck {
-    let partitions = slot.partitions().await;
-    let struck = Instant::now();
-    match way {
-        Way::Postgres => slot.postgres.set(mode),
-        Way::Kafka => slot.set_kafka(mode),
-    }
-    let note = match mode {
-        Mode::Slow(latency) => Some(format!("{} ms each way", latency.as_millis())),
-        _ => None,
-    };
-    Struck {
-        partitions: Some(partitions),
-        hold,
-        note,
-        ..Struck::all(slot.name(), struck, End::Pass(slot))
-    }
-}
-
-fn signal(slot: &Slot, signal: Signal) -> anyhow::Result<()> {
-    let replica = slot.replica.as_ref().context("a victim is there")?;
-    replica.signal(signal)
 }
 
 fn millis(duration: Duration) -> u64 {

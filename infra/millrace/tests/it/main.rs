@@ -28,6 +28,7 @@ mod records;
 mod servers;
 
 mod berka;
+mod chaos;
 mod command_line;
 mod connections;
 mod console;
