@@ -32,6 +32,13 @@ set_dir() { [ -n "$1" ] || usage_error "--dir needs a directory"; DIR=$(realpath
 # One script at a time in DIR. The lock is on the directory itself, which down.sh removes: make it again.
 lock_dir() { mkdir -p "$DIR"; exec 9<"$DIR"; flock 9; mkdir -p "$DIR"; }
 
+# lock_part PART: the same for one file or directory of DIR, so that Kafka and Postgres go up and down independently.
+lock_part() {
+    exec 9<"$DIR" 8<"$DIR/$1"
+    flock --shared 9
+    flock 8
+}
+
 load_settings() {
     [ -f "$DIR/settings" ] || die "no servers in $DIR: start them with infra/local/up.sh --dir $DIR"
     # shellcheck source=/dev/null

@@ -49,6 +49,8 @@ pub struct FaultRecord {
     pub exit_code: Option<i32>,
     /// What else is to be said.
     pub note: Option<String>,
+    /// What the harness could not do.
+    pub error: Option<String>,
 }
 
 /// What the figures depend on.
@@ -106,6 +108,7 @@ impl FaultRecord {
             exit_ms: None,
             exit_code: None,
             note: None,
+            error: None,
         }
     }
 
@@ -113,6 +116,8 @@ impl FaultRecord {
     pub fn failure(&self) -> Option<String> {
         let what = if !self.is_made {
             return None;
+        } else if let Some(error) = &self.error {
+            error.clone()
         } else if self.recovered_ms.is_none() {
             "not recovered from".to_owned()
         } else if self.exit_ms.is_some() && self.exit_code != Some(0) {

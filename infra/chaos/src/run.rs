@@ -178,9 +178,10 @@ impl Session {
             };
             replica.signal(rustix::process::Signal::TERM)?;
             let name = replica.name.clone();
-            let status = replica.end(STOP_TIMEOUT).await?;
-            if !status.success() {
-                self.failures.push(format!("{name} stopped with {status}"));
+            match replica.end(STOP_TIMEOUT).await {
+                Ok(status) if status.success() => {}
+                Ok(status) => self.failures.push(format!("{name} stopped with {status}")),
+                Err(error) => self.failures.push(format!("{name}: {error:#}")),
             }
         }
         Ok(())
@@ -287,7 +288,7 @@ async fn strike_all(
         }
         let ended = session.cluster.revive().await?;
         session.failures.extend(ended);
-        for record in strike(&session.striker(options.session_timeout()), &faults).await? {
+        for record in strike(&session.striker(options.session_timeout()), &faults).await {
             say(&format!("{}  {} tx", record.line(), session.acknowledged()));
             keep(options.results.as_deref(), name, &record)?;
             session.failures.extend(record.failure());
@@ -305,22 +306,22 @@ fn next_faults(plan: &mut Plan, left: usize) -> Vec<Fault> {
     first.into_iter().chain(second).collect()
 }
 
-async fn strike(striker: &Striker<'_>, faults: &[Fault]) -> anyhow::Result<Vec<FaultRecord>> {
+async fn strike(striker: &Striker<'_>, faults: &[Fault]) -> Vec<FaultRecord> {
     match faults {
         [first, second] => {
             let later = async {
                 sleep(striker.session.mul_f64(second.pause / 2.0)).await;
                 striker.strike(*second, true).await
             };
-            let (first, second) = tokio::try_join!(striker.strike(*first, true), later)?;
-            Ok(vec![first, second])
+            let (first, second) = tokio::join!(striker.strike(*first, true), later);
+            vec![first, second]
         }
         faults => {
             let mut records = Vec::new();
             for fault in faults {
-                records.push(striker.strike(*fault, false).await?);
+                records.push(striker.strike(*fault, false).await);
             }
-            Ok(records)
+            records
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use rustix::process::Signal;
@@ -38,7 +37,7 @@ pub struct Striker<'a> {
 
 impl Striker<'_> {
     /// Makes a fault and waits until it is over and its effects too.
-    pub async fn strike(&self, fault: Fault, overlapping: bool) -> anyhow::Result<FaultRecord> {
+    pub async fn strike(&self, fault: Fault, overlapping: bool) -> FaultRecord {
         let made_at = self.start.elapsed();
         let made = self.make(fault).await;
         let mut record = FaultRecord::new(fault, overlapping, made_at);
@@ -46,11 +45,11 @@ impl Striker<'_> {
             Ok(Some(struck)) => struck,
             Ok(None) => {
                 record.note = Some("nothing to strike".into());
-                return Ok(record);
+                return record;
             }
             Err(error) => {
                 record.note = Some(format!("not made: {error:#}"));
-                return Ok(record);
+                return record;
             }
         };
         record.is_made = true;
@@ -61,11 +60,11 @@ impl Striker<'_> {
             record.exit_ms = Some(millis(exit.after));
             record.exit_code = exit.code;
         }
-        self.wait(struck, &mut record).await?;
-        Ok(record)
+        self.wait(struck, &mut record).await;
+        record
     }
 
-    async fn wait(&self, fault: Struck, record: &mut FaultRecord) -> anyhow::Result<()> {
+    async fn wait(&self, fault: Struck, record: &mut FaultRecord) {
         let all = || (0..self.positions.partitions()).collect();
         let partitions = fault.partitions.unwrap_or_else(all);
         record.partitions.clone_from(&partitions);
@@ -81,11 +80,12 @@ impl Striker<'_> {
             anyhow::Ok(fault.at.elapsed())
         };
         let (recovery, ended) = tokio::join!(recovered, ended);
-        let ended = ended.with_context(|| format!("ending the fault {:?}", record.kind))?;
-        record.lasted_ms = lasts.then(|| millis(ended));
+        match ended {
+            Ok(ended) => record.lasted_ms = lasts.then(|| millis(ended)),
+            Err(error) => record.error = Some(format!("not ended: {error:#}")),
+        }
         record.recovered_ms = recovery.victim.map(millis);
         record.all_recovered_ms = recovery.all.map(millis);
-        Ok(())
     }
 
     async fn end(&self, end: End) -> anyhow::Result<()> {

@@ -151,7 +151,7 @@ pub async fn drain(mut slot: Held, hold: Option<Duration>) -> anyhow::Result<Str
     let struck = Instant::now();
     signal(&slot, Signal::TERM)?;
     let replica = slot.replica.take().context("a victim is there")?;
-    let status = replica.end(DRAIN_LIMIT).await?;
+    let code = replica.end(DRAIN_LIMIT).await.ok().and_then(|s| s.code());
     let end = hold.map_or(End::Over, |_| End::Start(slot));
     Ok(Struck {
         partitions: Some(partitions),
@@ -160,7 +160,7 @@ pub async fn drain(mut slot: Held, hold: Option<Duration>) -> anyhow::Result<Str
         hold: hold.unwrap_or_default(),
         exit: Some(Exit {
             after: struck.elapsed(),
-            code: status.code(),
+            code,
         }),
         ..Struck::all(victim, struck, end)
     })
