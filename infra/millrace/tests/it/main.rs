@@ -30,6 +30,7 @@ mod rewrite;
 mod servers;
 
 mod berka;
+mod chaos;
 mod checkpoints;
 mod command_line;
 mod connections;
