@@ -1,7 +1,6 @@
 //! What a run's figures depend on beside its parameters.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
 use millrace_benches::machine;
 use serde::{Deserialize, Serialize};
@@ -74,7 +73,7 @@ impl Conditions {
             brokers: brokers.split(',').count(),
             librdkafka: rdkafka::util::get_rdkafka_version().1,
             millrace: millrace.version()?,
-            commit: commit(),
+            commit: machine::commit(),
         })
     }
 }
@@ -87,19 +86,6 @@ fn kafka_version(command: &str) -> Option<String> {
         .filter_map(|part| part.rsplit_once('-'))
         .map(|(_, version)| version.trim_end_matches(".jar").to_owned())
         .find(|version| version.starts_with(|c: char| c.is_ascii_digit()))
-}
-
-fn commit() -> Option<String> {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).output().ok()?;
-        let text = String::from_utf8(output.stdout).ok()?;
-        output.status.success().then(|| text.trim().to_owned())
-    };
-    let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
-    // Results of earlier runs are no change of what is measured.
-    let changes = git(&["status", "--porcelain", "--", ".", ":!benches/results"])?;
-    let mark = if changes.is_empty() { "" } else { "+" };
-    Some(format!("{commit}{mark}"))
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$action" ] || usage_error "say stop, start or kill"
 load_settings
-lock_dir
+lock_part kafka-1
 mapfile -t chosen < <(nodes)
 if [ -n "$only" ]; then
     [[ $only =~ ^[1-3]$ && $only -le $brokers ]] || usage_error "there is no node '$only': $DIR has $brokers"

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # variables that the scripts and DIR/settings set or use
 # What the scripts beside this file share. A directory (DIR) holds one instance: a Kafka of 1 or 3 nodes
-# and a Postgres. Its files: settings (what it was created with), env (for clients; written last),
+# and a Postgres. Its files: settings (what it was created with), env (for clients; written last), ways (of up.sh),
 # kafka-N/ (server.properties, data, log, pid) and postgres/ (elsewhere when DIR is closed to its user).
 # Linux only: it reads /proc and needs setsid, setpriv and flock of util-linux.
 
@@ -32,10 +32,17 @@ set_dir() { [ -n "$1" ] || usage_error "--dir needs a directory"; DIR=$(realpath
 # One script at a time in DIR. The lock is on the directory itself, which down.sh removes: make it again.
 lock_dir() { mkdir -p "$DIR"; exec 9<"$DIR"; flock 9; mkdir -p "$DIR"; }
 
+# lock_part PART: the same for one file or directory of DIR, so that Kafka and Postgres go up and down independently.
+lock_part() {
+    exec 9<"$DIR" 8<"$DIR/$1"
+    flock --shared 9
+    flock 8
+}
+
 load_settings() {
     [ -f "$DIR/settings" ] || die "no servers in $DIR: start them with infra/local/up.sh --dir $DIR"
     # shellcheck source=/dev/null
-    . "$DIR/settings" # brokers, bench, postgres_home, postgres_port
+    . "$DIR/settings" # brokers, bench, ways, postgres_home, postgres_port
 }
 
 # --- missing programs
@@ -157,13 +164,14 @@ release_ports() {
 # --- Kafka: nodes 1 to $brokers, each broker and controller
 
 nodes() { seq "$brokers"; }
+ways() { seq 1 "$ways"; }
 kafka_conf() { say "$DIR/kafka-$1/server.properties"; }
 kafka_pid() { cat "$DIR/kafka-$1/pid" 2>/dev/null || true; }
 kafka_alive() { alive "$(kafka_pid "$1")" "$(kafka_conf "$1")"; }
-kafka_address() { sed -n 's,^advertised.listeners=PLAINTEXT://,,p' "$(kafka_conf "$1")"; }
+kafka_address() { sed -n 's|^advertised.listeners=PLAINTEXT://\([^,]*\).*|\1|p' "$(kafka_conf "$1")"; }
 
 kafka_create() {
-    local node session_timeout_ms=9000 min_isr=1 voters='' broker_ports=() controller_ports=()
+    local node session_timeout_ms=9000 min_isr=1 voters='' broker_ports=() controller_ports=() listeners advertised map
     [ "$brokers" = 1 ] || min_isr=2
     [ "$bench" = yes ] || session_timeout_ms=3000 # a killed node may not come back before it ends
     for node in $(nodes); do
@@ -175,15 +183,16 @@ kafka_create() {
     cluster_id=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')
     for node in $(nodes); do
         mkdir -p "$DIR/kafka-$node"
+        kafka_ways "$node"
         cat >"$(kafka_conf "$node")" <<CONF
 process.roles=broker,controller
 node.id=$node
 controller.quorum.voters=$voters
-listeners=PLAINTEXT://127.0.0.1:${broker_ports[node]},CONTROLLER://127.0.0.1:${controller_ports[node]}
-advertised.listeners=PLAINTEXT://127.0.0.1:${broker_ports[node]}
+listeners=PLAINTEXT://127.0.0.1:${broker_ports[node]},CONTROLLER://127.0.0.1:${controller_ports[node]}$listeners
+advertised.listeners=PLAINTEXT://127.0.0.1:${broker_ports[node]}$advertised
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT$map
 log.dirs=$DIR/kafka-$node/data
 auto.create.topics.enable=false
 default.replication.factor=$brokers
@@ -208,6 +217,23 @@ CONF
     done
     for node in $(nodes); do
         wait "${formats[node]}" || { tail -n 20 "$DIR/kafka-$node/log" >&2; die "could not format the storage of Kafka node $node"; }
+    done
+}
+
+# kafka_ways NODE: adds a listener for each way, which is advertised at another port: what listens there may
+# delay, hold or cut what it forwards. Sets listeners, advertised and map to what the lists go on with.
+kafka_ways() {
+    local way name
+    listeners='' advertised='' map=''
+    for way in $(ways); do
+        name=WAY$way
+        map+=,$name:PLAINTEXT
+        claim_port
+        listeners+=,$name://127.0.0.1:$PORT
+        printf '%s %s ' "$way" "127.0.0.1:$PORT" >>"$DIR/ways"
+        claim_port
+        advertised+=,$name://127.0.0.1:$PORT
+        say "127.0.0.1:$PORT" >>"$DIR/ways"
     done
 }
 
@@ -338,7 +364,7 @@ remove_all() {
     case $postgres_home in
         "$DIR/postgres" | /var/lib/millrace-postgres.*) rm -rf "$postgres_home" ;;
     esac
-    rm -rf "$DIR"/kafka-[1-9] "$DIR/initdb.log" "$DIR/env"
+    rm -rf "$DIR"/kafka-[1-9] "$DIR/initdb.log" "$DIR/env" "$DIR/ways"
     release_ports
     rm -f "$DIR/settings"
     rmdir "$DIR" 2>/dev/null || true # not if somebody else keeps files there

@@ -23,7 +23,7 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$action" ] || usage_error "say stop, start or kill"
 load_settings
-lock_dir
+lock_part settings
 
 case $action in
     stop) postgres_stop "$STOP_TIMEOUT_S" ;;

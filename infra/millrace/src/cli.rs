@@ -19,8 +19,8 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 
 use crate::commands::{
-    accounts, dev, gateway, generate, import, ledger, migrate, parked, positions, project, query,
-    sim, topics, verify,
+    accounts, checkpoint, dev, export, gateway, generate, import, ledger, migrate, parked,
+    positions, project, query, sim, topics, verify,
 };
 
 /// Exit status of wrong usage, as in BSD's sysexits.h.
@@ -138,6 +138,11 @@ pub enum Command {
     Sim(sim::Flags),
     /// Prove that nothing was lost, counted twice or changed.
     Verify(verify::Flags),
+    /// Write the whole ledger to a file, in the order of its hash chains.
+    Export(export::Flags),
+    /// Mark where the hash chains are, sign it, and check later that nothing before it has changed.
+    #[command(subcommand)]
+    Checkpoint(checkpoint::Checkpoints),
 }
 
 /// Where Kafka is.
@@ -434,7 +439,8 @@ pub fn reason(text: &str) -> Result<String, String> {
         .ok_or_else(|| "1 to 1,000 bytes of text".into())
 }
 
-fn brokers(text: &str) -> Result<String, String> {
+/// A list of host:port.
+pub fn brokers(text: &str) -> Result<String, String> {
     let valid = |broker: &str| {
         broker.rsplit_once(':').is_some_and(|(host, port)| {
             !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)

@@ -8,6 +8,7 @@
 //! | [`telemetry`] | logs and the metrics' recorder |
 //! | [`admin`] | `/metrics`, `/livez`, `/readyz` |
 //! | [`shutdown`] | the signals |
+//! | [`signing`] | the keys and signatures of checkpoints |
 
 mod admin;
 mod cli;
@@ -16,6 +17,7 @@ mod dev;
 mod operator;
 mod parking;
 mod shutdown;
+mod signing;
 mod telemetry;
 
 use std::process::ExitCode;

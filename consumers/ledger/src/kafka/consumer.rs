@@ -75,7 +75,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    fn config(&self) -> Result<ClientConfig, Error> {
+    pub(super) fn config(&self) -> Result<ClientConfig, Error> {
         let mut config = ClientConfig::new();
         for (name, value) in DEFAULT_PROPERTIES {
             config.set(name, value);

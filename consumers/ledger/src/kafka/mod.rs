@@ -8,10 +8,12 @@
 //! | [`diagnosis`] | what a lane would say of a partition |
 //! | [`stop`] | why a partition does not go on |
 //! | [`consumer`] | Kafka behind the trait |
+//! | [`reader`] | Kafka as a bystander reads it, for proofs |
 
 pub mod assignment;
 pub mod consumer;
 pub mod cursor;
 pub mod diagnosis;
 pub mod log;
+pub mod reader;
 pub mod stop;

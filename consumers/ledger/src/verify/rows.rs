@@ -1,68 +1,13 @@
-//! The rows that the proof reads, and what each must be by itself.
+//! Reads the rows of some batches in order of `seq`.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
-use millrace_rules::{Reason, Verdict};
-use millrace_schemas::{Transaction, Wire};
 use sqlx::PgConnection;
-use uuid::Uuid;
 
-use crate::chain::{self, Chain, Numbers};
 use crate::store::Micros;
-use crate::verify::Walk;
-
-/// How many rows are in memory at a time.
-const ROWS_MAX: i64 = 20_000;
-
-/// A row of `batches`.
-pub(super) struct Batch {
-    pub(super) numbers: Numbers,
-    pub(super) chain_head: Vec<u8>,
-}
-
-/// The next batches, together at most [`ROWS_MAX`] rows, at least one batch.
-pub(super) async fn read_batches(
-    connection: &mut PgConnection,
-    walk: &Walk,
-) -> Result<Vec<Batch>, sqlx::Error> {
-    let rows = sqlx::query!(
-        r#"select partition, batch, incarnation, from_offset, next_offset, first_seq, next_seq,
-             posted, duplicate, rejected, refused, parked, discarded, skipped,
-             recorded_at as "recorded_at: Micros", chain_head
-         from millrace.batches
-         where partition = $1 and batch >= $2 and batch < $2 + 1000
-             and (batch = $2 or next_seq <= $3)
-         order by batch"#,
-        walk.partition,
-        walk.next_batch,
-        walk.next_seq + ROWS_MAX
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Batch {
-            numbers: Numbers {
-                partition: row.partition,
-                batch: row.batch,
-                incarnation: row.incarnation,
-                from_offset: row.from_offset,
-                next_offset: row.next_offset,
-                first_seq: row.first_seq,
-                next_seq: row.next_seq,
-                posted: row.posted,
-                duplicate: row.duplicate,
-                rejected: row.rejected,
-                refused: row.refused,
-                parked: row.parked,
-                discarded: row.discarded,
-                skipped: row.skipped,
-                recorded_at: row.recorded_at.0,
-            },
-            chain_head: row.chain_head,
-        })
-        .collect())
-}
+use crate::verify::compare::{Outcome, Stored};
+use crate::verify::row::{LedgerRow, RawRow, ResolutionRow, Row};
 
 /// The rows of some batches, by `seq`, from the tables that may hold them.
 pub(super) struct Rows {
@@ -72,59 +17,13 @@ pub(super) struct Rows {
     resolutions: VecDeque<ResolutionRow>,
 }
 
-struct LedgerRow {
-    seq: i64,
-    log_offset: i64,
-    amount: i64,
-    occurred_at: Micros,
-    recorded_at: Micros,
-    verdict: i16,
-    id: Uuid,
-    digest: Vec<u8>,
-    currency: String,
-    debit_account: String,
-    credit_account: String,
-    kind: String,
-    source: String,
-    reference: Option<String>,
-    metadata: Option<String>,
-}
-
-struct ResolutionRow {
-    seq: i64,
-    parked_seq: i64,
-    resolution: String,
-    reason: String,
-    operator: String,
-    recorded_at: Micros,
-}
-
-/// A row of `refused`, or of `parked`, which shows nothing of its record but the id.
-struct RawRow {
-    seq: i64,
-    log_offset: i64,
-    reason: i16,
-    detail: String,
-    recorded_at: Micros,
-    record_timestamp: Option<i64>,
-    key: Option<Vec<u8>>,
-    value: Option<Vec<u8>>,
-    headers: Vec<u8>,
-    id: Option<Uuid>,
-    debit_account: Option<String>,
-    credit_account: Option<String>,
-    amount: Option<i64>,
-    currency: Option<String>,
-    occurred_at: Option<Micros>,
-}
-
 impl Rows {
     pub(super) async fn read(
         connection: &mut PgConnection,
-        walk: &Walk,
-        next_seq: i64,
+        partition: i32,
+        seqs: Range<i64>,
     ) -> Result<Self, sqlx::Error> {
-        let (partition, first_seq) = (walk.partition, walk.next_seq);
+        let (first_seq, next_seq) = (seqs.start, seqs.end);
         let ledger = sqlx::query_as!(
             LedgerRow,
             r#"select seq, log_offset, amount, occurred_at as "occurred_at: Micros",
@@ -202,181 +101,44 @@ impl Rows {
         }
     }
 
-    /// Adds the row with this `seq` to the chain and the counts.
-    pub(super) fn add(
-        &mut self,
-        seq: i64,
-        chain: &mut Chain,
-        counted: &mut Numbers,
-    ) -> Result<(), String> {
+    /// The rows of these seqs that stand for a record of the log, by offset.
+    pub(super) fn stored(&self, seqs: &Range<i64>) -> Vec<Stored<'_>> {
+        let ledger = within(&self.ledger, seqs, |row| row.seq).map(|row| Stored {
+            seq: row.seq,
+            offset: row.log_offset,
+            outcome: Outcome::Bound {
+                id: row.id,
+                digest: &row.digest,
+            },
+        });
+        let refused = within(&self.refused, seqs, |row| row.seq).map(|row| row.stored("refused"));
+        let parked = within(&self.parked, seqs, |row| row.seq).map(|row| row.stored("parked"));
+        let mut stored: Vec<_> = ledger.chain(refused).chain(parked).collect();
+        stored.sort_unstable_by_key(|row| (row.offset, row.seq));
+        stored
+    }
+
+    /// Takes out the row with this `seq`.
+    pub(super) fn take(&mut self, seq: i64) -> Option<Row> {
         if let Some(row) = self.ledger.pop_front_if(|row| row.seq == seq) {
-            row.check()?;
-            chain.ledger(&row.for_chain());
-            match row.verdict()? {
-                Verdict::Posted => counted.posted += 1,
-                _ => counted.rejected += 1,
-            }
+            Some(Row::Ledger(Box::new(row)))
         } else if let Some(row) = self.refused.pop_front_if(|row| row.seq == seq) {
-            chain.refused(&row.for_chain(), &row.readable());
-            counted.refused += 1;
+            Some(Row::Refused(Box::new(row)))
         } else if let Some(row) = self.parked.pop_front_if(|row| row.seq == seq) {
-            chain.parked(&row.for_chain(), row.id.map(Uuid::into_bytes));
-            counted.parked += 1;
-        } else if let Some(row) = self.resolutions.pop_front_if(|row| row.seq == seq) {
-            row.check()?;
-            chain.resolution(&row.for_chain());
-            counted.parked -= 1;
-            counted.discarded += i32::from(row.is_discarded());
+            Some(Row::Parked(Box::new(row)))
         } else {
-            return Err("no table has the row".into());
-        }
-        Ok(())
-    }
-}
-
-impl LedgerRow {
-    fn verdict(&self) -> Result<Verdict, String> {
-        match self.verdict {
-            0 => Ok(Verdict::Posted),
-            code => Reason::from_code(code)
-                .filter(|reason| reason.binds_id())
-                .map(Verdict::Rejected)
-                .ok_or_else(|| {
-                    format!("the row's verdict is {code}, which is none of the ledger's")
-                }),
-        }
-    }
-
-    /// The stored digest must be that of the stored content.
-    fn check(&self) -> Result<(), String> {
-        let metadata = match &self.metadata {
-            None => Ok(millrace_schemas::wire::Metadata::default()),
-            Some(text) => serde_json::from_str(text),
-        };
-        let wire = Wire {
-            id: self.id.to_string().into(),
-            kind: self.kind.as_str().into(),
-            debit_account: self.debit_account.as_str().into(),
-            credit_account: self.credit_account.as_str().into(),
-            amount: self.amount,
-            currency: self.currency.as_str().into(),
-            occurred_at: self.occurred_at.0,
-            reference: self.reference.as_deref().unwrap_or_default().into(),
-            source: self.source.as_str().into(),
-            metadata: metadata.map_err(|error| format!("the row's metadata: {error}"))?,
-            misread: None,
-        };
-        let transaction = Transaction::try_from(wire)
-            .map_err(|(_, invalid)| format!("the row is no valid transaction: {invalid}"))?;
-        if transaction.digest()[..] == self.digest[..] {
-            Ok(())
-        } else {
-            Err(format!(
-                "the content of transaction {} is not what its digest says",
-                self.id
-            ))
-        }
-    }
-
-    fn for_chain(&self) -> chain::LedgerRow<'_> {
-        chain::LedgerRow {
-            seq: self.seq,
-            log_offset: self.log_offset,
-            recorded_at: self.recorded_at.0,
-            verdict: self.verdict,
-            digest: &self.digest,
+            let row = self.resolutions.pop_front_if(|row| row.seq == seq)?;
+            Some(Row::Resolution(row))
         }
     }
 }
 
-impl ResolutionRow {
-    fn is_discarded(&self) -> bool {
-        self.resolution == "discarded"
-    }
-
-    fn check(&self) -> Result<(), String> {
-        if self.parked_seq < self.seq {
-            Ok(())
-        } else {
-            Err(format!("the row resolves a later one, {}", self.parked_seq))
-        }
-    }
-
-    fn for_chain(&self) -> chain::ResolutionRow<'_> {
-        chain::ResolutionRow {
-            seq: self.seq,
-            parked_seq: self.parked_seq,
-            recorded_at: self.recorded_at.0,
-            is_discarded: self.is_discarded(),
-            reason: &self.reason,
-            operator: &self.operator,
-        }
-    }
-}
-
-impl RawRow {
-    fn for_chain(&self) -> chain::RawRow<'_> {
-        chain::RawRow {
-            seq: self.seq,
-            log_offset: self.log_offset,
-            recorded_at: self.recorded_at.0,
-            reason: self.reason,
-            detail: &self.detail,
-            record_timestamp: self.record_timestamp,
-            key: self.key.as_deref(),
-            value: self.value.as_deref(),
-            headers: &self.headers,
-        }
-    }
-
-    fn readable(&self) -> chain::Readable<'_> {
-        chain::Readable {
-            id: self.id.map(Uuid::into_bytes),
-            debit_account: self.debit_account.as_deref(),
-            credit_account: self.credit_account.as_deref(),
-            amount: self.amount,
-            currency: self.currency.as_deref(),
-            occurred_at: self.occurred_at.map(|at| at.0),
-        }
-    }
-}
-
-/// Rows that no batch accounts for: beyond the end of their partition, or of a partition without a
-/// position. Gives (table, partition, seq or batch).
-pub(super) async fn unaccounted(
-    connection: &mut PgConnection,
-    limit: i64,
-) -> Result<Vec<(String, i32, i64)>, sqlx::Error> {
-    let rows = sqlx::query!(
-        r#"select table_name as "table_name!", partition as "partition!", number as "number!" from (
-               select 'ledger' as table_name, r.partition, r.seq as number
-               from millrace.ledger r left join millrace.positions p using (partition)
-               where r.seq >= coalesce(p.next_seq, 0) or r.seq < 0
-               union all
-               select 'refused', r.partition, r.seq
-               from millrace.refused r left join millrace.positions p using (partition)
-               where r.seq >= coalesce(p.next_seq, 0) or r.seq < 0
-               union all
-               select 'parked', r.partition, r.seq
-               from millrace.parked r left join millrace.positions p using (partition)
-               where r.seq >= coalesce(p.next_seq, 0) or r.seq < 0
-               union all
-               select 'parked_resolutions', r.partition, r.seq
-               from millrace.parked_resolutions r left join millrace.positions p using (partition)
-               where r.seq >= coalesce(p.next_seq, 0) or r.seq < 0
-               union all
-               select 'batches', r.partition, r.batch
-               from millrace.batches r left join millrace.positions p using (partition)
-               where r.batch >= coalesce(p.next_batch, 0) or r.batch < 0
-           ) rows
-           order by 2, 3, 1
-           limit $1"#,
-        limit
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| (row.table_name, row.partition, row.number))
-        .collect())
+fn within<'r, R>(
+    rows: &'r VecDeque<R>,
+    seqs: &Range<i64>,
+    seq: impl Fn(&R) -> i64,
+) -> impl Iterator<Item = &'r R> {
+    let start = rows.partition_point(|row| seq(row) < seqs.start);
+    let end = rows.partition_point(|row| seq(row) < seqs.end);
+    rows.range(start..end.max(start))
 }

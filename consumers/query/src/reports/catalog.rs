@@ -318,6 +318,7 @@ pub static REPORTS: [Report; 10] = [
             column("records", Kind::Integer),
             column("skipped", Kind::Integer),
             column("holds", Kind::Boolean),
+            nullable("not_yet_applied", Kind::Integer),
         ],
         filters: &[PARTITION],
         key: &["partition", "incarnation"],

@@ -233,22 +233,26 @@ async fn conservation_holds_per_incarnation_and_shows_where_it_does_not() {
                  (0, 1, 1, 108, 110, 7, 9, 2, 0, 0, 0, 0, 0, 0, now(), sha256('')),
                  (0, 2, 2, 500, 510, 9, 19, 10, 0, 0, 0, 0, 0, 0, now(), sha256('')),
                  (0, 3, 2, 510, 510, 19, 20, 0, 0, 0, 0, -1, 1, 0, now(), sha256('')),
-                 (2, 0, 1, 0, 10, 0, 10, 10, 0, 0, 0, 0, 0, 0, now(), sha256(''))",
+                 (2, 0, 1, 0, 10, 0, 10, 10, 0, 0, 0, 0, 0, 0, now(), sha256(''));
+             insert into partition_status (partition, owner, state, detail, log_end, updated_at) values
+                 (0, 'lane', 'active', '', 530, now()), (1, 'lane', 'active', '', 5, now()),
+                 (2, 'lane', 'active', '', 20, now() - interval '11 s')",
         )
         .await;
         let rows = texts(
             &mut connection,
             "select concat_ws('|', partition, incarnation, start_offset, position, posted, duplicate, rejected,
-                 parked, discarded, records, skipped, holds) from reports.conservation order by 1",
+                 parked, discarded, records, skipped, holds, coalesce(not_yet_applied::text, '-'))
+             from reports.conservation order by 1",
         )
         .await;
         assert_eq!(
             rows,
             [
-                "0|1|100|110|5|1|2|1|0|9|1|t",
-                "0|2|500|510|10|0|0|-1|1|10|0|t",
-                "1|1|7|7|0|0|0|0|0|0|0|t",
-                "2|1|0|11|10|0|0|0|0|10|0|f"
+                "0|1|100|110|5|1|2|1|0|9|1|t|-",
+                "0|2|500|510|10|0|0|-1|1|10|0|t|20",
+                "1|1|7|7|0|0|0|0|0|0|0|t|0",
+                "2|1|0|11|10|0|0|0|0|10|0|f|-"
             ]
         );
     })

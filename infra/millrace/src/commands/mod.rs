@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use crate::cli::Command;
 
 pub mod accounts;
+pub mod checkpoint;
 pub mod dev;
+pub mod export;
 pub mod gateway;
 pub mod generate;
 pub mod import;
@@ -36,5 +38,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Accounts(accounts) => accounts::run(&accounts).await,
         Command::Sim(flags) => sim::run(flags).await,
         Command::Verify(flags) => verify::run(&flags).await,
+        Command::Export(flags) => export::run(&flags).await,
+        Command::Checkpoint(checkpoint) => checkpoint::run(&checkpoint).await,
     }
 }

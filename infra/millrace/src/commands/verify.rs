@@ -1,78 +1,280 @@
 //! `millrace verify`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
-use millrace_ledger::verify::{Report, verify};
+use millrace_ledger::group::SystemClock;
+use millrace_ledger::kafka::consumer::Settings;
+use millrace_ledger::pipeline::lane::Clock as _;
+use millrace_ledger::verify::checkpoint::Checkpoint;
+use millrace_ledger::verify::{self, Counts, Options, Report, Stage};
+use sqlx::PgConnection;
 use tracing::info;
 
-use crate::cli::{Database, print};
+use crate::cli::{Database, Kafka, Usage, brokers, print};
+use crate::commands::checkpoint::{read_file, read_signed};
 
 /// How often progress is shown.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The name that the client needs; the group is never joined.
+const GROUP: &str = "millrace-verify";
 
 /// Flags of `millrace verify`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Runs beside live load on one snapshot. Exit status: 0 when everything holds, 1 with each place
-where it does not.
+    after_help = "Runs beside live load and locks nothing. From the tables alone it computes every digest and the hash
+chains again, and compares counts, balances and read models. When --brokers says where Kafka is, every
+record that the log still retains is read as well and must have its row, or be a duplicate of an earlier
+one. The last line says what was checked. Exit status: 0 when everything holds; 1 with each place where it
+does not, or when something could not be read.
 
-Example:
-  millrace verify --database-url postgres://millrace@db/millrace"
+Examples:
+  millrace verify --database-url postgres://millrace@db/millrace
+  millrace verify --brokers kafka-1:9092
+  millrace verify --since 1h
+  millrace verify --checkpoint month.json --public-key bank.key.pub"
 )]
 pub struct Flags {
     #[command(flatten)]
     database: Database,
+    /// Kafka brokers, host:port, comma-separated: the log is read too.
+    #[arg(long, env = "MILLRACE_BROKERS", value_parser = brokers)]
+    brokers: Option<String>,
+    /// Check the tables alone, wherever Kafka is.
+    #[arg(long)]
+    no_log: bool,
+    /// A quick run: take on trust what was recorded before this time (2026-01-31T00:00:00Z) or longer ago
+    /// than this (90m, 12h). Balances and read models are not compared then.
+    #[arg(long, value_parser = since)]
+    since: Option<Since>,
+    /// A file of millrace checkpoint write: the database must still lead through its chain heads.
+    #[arg(long)]
+    checkpoint: Option<PathBuf>,
+    /// The public key of whoever signed the checkpoint [default: its signature is not checked].
+    #[arg(long, requires = "checkpoint")]
+    public_key: Option<PathBuf>,
+}
+
+/// From when on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Since {
+    /// Microseconds since 1970.
+    At(i64),
+    Ago(Duration),
+}
+
+fn since(text: &str) -> Result<Since, String> {
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        return Ok(Since::At(at.as_microsecond()));
+    }
+    let ago = text.parse::<jiff::SignedDuration>().ok();
+    ago.and_then(|ago| Duration::try_from(ago).ok())
+        .map(Since::Ago)
+        .ok_or_else(|| "a time like 2026-01-31T00:00:00Z or a duration like 90m or 12h".into())
+}
+
+impl Since {
+    fn micros(self) -> i64 {
+        match self {
+            Self::At(at) => at,
+            Self::Ago(ago) => {
+                let ago = i64::try_from(ago.as_micros()).unwrap_or(i64::MAX);
+                SystemClock::default().wall_micros().saturating_sub(ago)
+            }
+        }
+    }
 }
 
 /// Verifies.
 pub async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     let mut connection = flags.database.connect_migrated().await?;
-    let start = Instant::now();
-    let mut shown = start;
-    let progress = |report: &Report| {
-        if shown.elapsed() >= PROGRESS_INTERVAL {
-            shown = Instant::now();
-            info!(
-                partitions = report.partitions,
-                batches = report.batches,
-                rows = report.rows,
-                "verifying"
-            );
-        }
+    let options = Options {
+        since: flags.since.map(Since::micros),
+        log: log(flags, &mut connection).await?,
+        checkpoint: flags.checkpoint()?,
     };
-    let report = verify(&mut connection, progress)
-        .await
-        .context("verifying")?;
-    let Report {
-        partitions,
-        batches,
-        rows,
-        read_models,
-        findings,
-    } = &report;
-    for finding in findings {
+    let start = Instant::now();
+    let mut progress = Progress::new(start);
+    let verified = verify::verify(&mut connection, &options, |report| progress.show(report)).await;
+    let report = verified.map_err(|error| match error {
+        verify::Error::Log(millrace_ledger::kafka::log::Error::Settings(why)) => {
+            Usage(format!("Kafka settings: {why}")).into()
+        }
+        verify::Error::Log(_) => {
+            anyhow::Error::new(error).context("--no-log checks the tables alone")
+        }
+        verify::Error::Database(_) => anyhow::Error::new(error).context("verifying"),
+    })?;
+    print_findings(&report);
+    print(&conserved(&report));
+    print(&checked(&report, &options, start.elapsed()));
+    Ok(if report.findings.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Names what failed.
+pub fn print_findings(report: &Report) {
+    for finding in &report.findings {
         print(&format!(
             "FAILED {}: {}: {}",
             finding.check, finding.place, finding.detail
         ));
     }
-    let seconds = start.elapsed().as_secs_f64();
-    print(&format!(
-        "{} partitions, {batches} batches, {rows} rows, balances and {read_models} read models in \
-         {seconds:.1} s: {}",
-        partitions,
-        if findings.is_empty() {
-            "everything holds".into()
-        } else {
-            format!("{} failures", findings.len())
-        }
-    ));
-    Ok(if findings.is_empty() {
-        ExitCode::SUCCESS
+    if report.unnamed > 0 {
+        print(&format!("FAILED {} more", report.unnamed));
+    }
+}
+
+impl Flags {
+    fn checkpoint(&self) -> anyhow::Result<Option<Checkpoint>> {
+        Ok(match (&self.checkpoint, &self.public_key) {
+            (None, _) => None,
+            (Some(file), Some(key)) => Some(read_signed(file, key)?),
+            (Some(file), None) => Some(read_file(file)?.1),
+        })
+    }
+}
+
+/// Where the log is, if it is to be read: the topic is the one that the database applies.
+async fn log(flags: &Flags, connection: &mut PgConnection) -> anyhow::Result<Option<Settings>> {
+    let Some(brokers) = flags.brokers.clone().filter(|_| !flags.no_log) else {
+        return Ok(None);
+    };
+    let topic = verify::topic(connection)
+        .await
+        .context("reading the topic")?;
+    let Some(topic) = topic else {
+        return Ok(None);
+    };
+    Ok(Some(Settings {
+        brokers,
+        topic,
+        group: GROUP.into(),
+        properties: Kafka::properties()?,
+    }))
+}
+
+/// The sum over all offsets.
+fn conserved(report: &Report) -> String {
+    let Counts {
+        posted,
+        duplicate,
+        rejected,
+        refused,
+        parked,
+        discarded,
+        skipped,
+    } = report.counts;
+    let unapplied = report.log.map_or(String::new(), |log| {
+        format!("; {} not yet applied", log.unapplied)
+    });
+    format!(
+        "{} offsets = {posted} posted + {duplicate} duplicate + {} rejected + {parked} parked + {discarded} \
+         discarded + {skipped} skipped{unapplied}",
+        report.counts.offsets(),
+        rejected + refused,
+    )
+}
+
+/// What was checked, and whether it holds.
+fn checked(report: &Report, options: &Options, elapsed: Duration) -> String {
+    let sums = if options.since.is_none() {
+        format!("balances and {} read models", report.read_models)
     } else {
-        ExitCode::FAILURE
-    })
+        "not what is before --since, nor balances and read models".into()
+    };
+    let log = match report.log {
+        None => "the log was not read".into(),
+        Some(log) if log.gone == 0 => format!("{} records of the log", log.records),
+        Some(log) => format!(
+            "{} records of the log ({} offsets are no longer retained)",
+            log.records, log.gone
+        ),
+    };
+    let marks = report.marks.map_or(String::new(), |marks| {
+        format!("; {marks} marks of the checkpoint")
+    });
+    let result = match report.findings.len() as u64 + report.unnamed {
+        0 => "everything holds".into(),
+        1 => "1 failure".into(),
+        failures => format!("{failures} failures"),
+    };
+    format!(
+        "{} partitions, {} batches, {} rows, {sums}; {log}{marks}; in {:.1} s: {result}",
+        report.partitions,
+        report.batches,
+        report.rows,
+        elapsed.as_secs_f64()
+    )
+}
+
+/// What was shown last, and when.
+pub struct Progress {
+    start: Instant,
+    shown: Instant,
+    rows: u64,
+}
+
+impl Progress {
+    /// Nothing was shown yet.
+    pub fn new(start: Instant) -> Self {
+        Self {
+            start,
+            shown: start,
+            rows: 0,
+        }
+    }
+
+    /// Shows how far it is, each 2 seconds.
+    pub fn show(&mut self, report: &Report) {
+        let elapsed = self.shown.elapsed();
+        if elapsed < PROGRESS_INTERVAL {
+            return;
+        }
+        let rows = report.rows - self.rows;
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let rows_per_s = (rows as f64 / elapsed.as_secs_f64()).round();
+        // The number of rows is not known of a file.
+        let share = (100 * report.rows).checked_div(report.rows_total);
+        let done = share.map_or("unknown".into(), |share| format!("{share}%"));
+        info!(
+            stage = match report.stage {
+                Stage::Chains => "chains",
+                Stage::Counts => "counts",
+                Stage::Balances => "balances",
+                Stage::ReadModels => "read models",
+            },
+            partitions = report.partitions,
+            batches = report.batches,
+            rows = report.rows,
+            rows_per_s,
+            done,
+            records = report.log.map_or(0, |log| log.records),
+            seconds = self.start.elapsed().as_secs(),
+            "verifying"
+        );
+        (self.shown, self.rows) = (Instant::now(), report.rows);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_a_time_or_a_duration() {
+        assert_eq!(since("1970-01-01T00:00:01Z"), Ok(Since::At(1_000_000)));
+        assert_eq!(since("1h"), Ok(Since::Ago(Duration::from_hours(1))));
+        assert_eq!(since("1h 30m"), Ok(Since::Ago(Duration::from_mins(90))));
+        for bad in ["", "yesterday", "-1h", "5"] {
+            assert!(since(bad).is_err(), "{bad}");
+        }
+    }
 }

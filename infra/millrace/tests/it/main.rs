@@ -11,6 +11,7 @@
 //! | [`http`] | the HTTP services as their clients see them |
 //! | [`servers`] | where the servers are; servers that a test may take down |
 //! | [`records`] | transactions and raw records to publish |
+//! | [`rewrite`] | a copy of a database, changed as its superuser can |
 //! | [`log`] | the topic, read without Millrace's consumer |
 //! | [`oracle`] | what the database must hold |
 //! | the others | the tests, by what they show |
@@ -25,9 +26,12 @@ mod oracle;
 mod place;
 mod process;
 mod records;
+mod rewrite;
 mod servers;
 
 mod berka;
+mod chaos;
+mod checkpoints;
 mod command_line;
 mod connections;
 mod console;
@@ -48,5 +52,6 @@ mod poison;
 mod policies;
 mod positions;
 mod readme;
+mod rewritten;
 mod stops;
 mod tampering;

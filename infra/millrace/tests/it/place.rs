@@ -263,6 +263,13 @@ impl Place {
         assert!(ended.out.contains("everything holds"), "{ended:?}");
     }
 
+    /// The same of the tables alone, and that the log does not fit them.
+    pub async fn verify_without_log(&self) {
+        self.run(&["verify", "--no-log"]).await.expect(0);
+        let ended = self.run(&["verify"]).await.expect(1);
+        assert!(ended.out.contains("FAILED log: "), "{ended:?}");
+    }
+
     /// Sleeps for a part of a test's own scenario: nothing is correct because of it.
     pub async fn let_run(&self, time: Duration) {
         tokio::time::sleep(time).await;

@@ -65,6 +65,11 @@ pub struct OwnServers {
 impl OwnServers {
     /// Starts them.
     pub fn start(name: &str) -> Self {
+        Self::start_with(name, &[])
+    }
+
+    /// The same with further flags of `up.sh`.
+    pub fn start_with(name: &str, flags: &[&str]) -> Self {
         let parent = std::env::var("MILLRACE_TEST_DIR")
             .map_or_else(|_| repository().join("target/local-it"), PathBuf::from);
         let dir = parent.join(name);
@@ -75,7 +80,7 @@ impl OwnServers {
             },
             dir,
         };
-        own.script("up.sh", &[]);
+        own.script("up.sh", flags);
         let env = std::fs::read_to_string(own.dir.join("env")).unwrap();
         let value = |name: &str| {
             let line = env.lines().find_map(|line| line.strip_prefix(name));
@@ -88,6 +93,11 @@ impl OwnServers {
             database_url: value("DATABASE_URL"),
         };
         own
+    }
+
+    /// Where they are.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// `stop`, `start` or `kill`.

@@ -1,14 +1,16 @@
 //! Whoever changes a row behind Millrace's back is found by `millrace verify`.
 
 use millrace_publisher::RawRecord;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::place::Place;
 use crate::process::Ended;
 use crate::records::{publish, publish_raw, transfer};
+use crate::rewrite::{Copy, rewrite_chain};
 
-/// One of everything, in one partition: 30 posted, 1 rejected, 1 refused, 1 parked.
-async fn ledger_with_everything() -> Place {
+/// One of everything, in one partition: 30 posted, 1 rejected, 1 refused, 1 parked, 1 duplicate at the end.
+/// What is posted has its number as `seq` and as offset up to 19.
+pub async fn ledger_with_everything() -> Place {
     let place = Place::new("tamper", 1).await;
     place
         .run(&["accounts", "set", "poor", "--overdraft-limit", "0"])
@@ -33,6 +35,7 @@ async fn ledger_with_everything() -> Place {
     let ledger = place.ledger(1).await;
     place.drained().await;
     publish(&publisher, &posted[20..]).await;
+    publish(&publisher, &posted[3..4]).await;
     place.drained().await;
     ledger.stop().await.expect(0);
     place.verify().await;
@@ -41,89 +44,280 @@ async fn ledger_with_everything() -> Place {
     place
 }
 
+/// Whether a line that begins with FAILED has this.
+pub fn names(ended: &Ended, named: &str) -> bool {
+    let mut lines = ended.out.lines();
+    lines.any(|line| line.starts_with("FAILED") && line.contains(named))
+}
+
+/// Statements, and what a finding must name.
+type Changes = Vec<(String, &'static str)>;
+
+fn changes_of_the_ledger() -> Changes {
+    let seven = "where partition = 0 and seq = 7";
+    let digest = hex::encode(transfer(7, "a", "b", 108).digest());
+    vec![
+        (format!("update ledger set amount = amount + 1 {seven}"), "partition 0, batch 0, seq 7"),
+        (
+            format!("update ledger set amount = 108, digest = '\\x{digest}' {seven}"),
+            "partition 0, batch 0",
+        ),
+        (format!("update ledger set credit_account = 'thief' {seven}"), "seq 7"),
+        (format!("update ledger set verdict = 17 {seven}"), "partition 0"),
+        (format!("update ledger set digest = sha256('x') {seven}"), "seq 7"),
+        (
+            format!("update ledger set recorded_at = recorded_at + interval '1 s' {seven}"),
+            "partition 0",
+        ),
+        (format!("update ledger set metadata = '{{\"k\": \"v\"}}' {seven}"), "seq 7"),
+        (format!("update ledger set log_offset = 8 {seven}"), "partition 0"),
+        (format!("delete from ledger {seven}"), "partition 0, batch 0, seq 7"),
+        (
+            "delete from ledger where seq = (select max(seq) from ledger)".into(),
+            "partition 0",
+        ),
+        (
+            "update ledger set seq = -1 where seq = 7; update ledger set seq = 7 where seq = 8;
+             update ledger set seq = 8 where seq = -1"
+                .into(),
+            "partition 0, batch 0",
+        ),
+        (
+            "insert into ledger select 999, log_offset, amount, occurred_at, recorded_at, partition,
+                 verdict, gen_random_uuid(), digest, currency, debit_account, credit_account, kind,
+                 source, reference, metadata from ledger where seq = 7"
+                .into(),
+            "partition 0, seq 999",
+        ),
+        (
+            "insert into ledger select seq, log_offset, amount, occurred_at, recorded_at, 5,
+                 verdict, gen_random_uuid(), digest, currency, debit_account, credit_account, kind,
+                 source, reference, metadata from ledger where seq = 7"
+                .into(),
+            "partition 5, seq 7",
+        ),
+    ]
+}
+
+fn changes_of_raw_records() -> Changes {
+    vec![
+        ("update refused set value = 'other'".into(), "partition 0"),
+        ("delete from refused".into(), "partition 0"),
+        ("update parked set key = 'other'".into(), "partition 0"),
+        ("update parked set value = 'other'".into(), "partition 0, offset 22"),
+        ("delete from parked".into(), "partition 0"),
+        ("update refused set amount = 5".into(), "partition 0"),
+        (
+            "insert into refused select partition, 3, log_offset, reason, detail, recorded_at,
+                 record_timestamp, key, value, headers from refused"
+                .into(),
+            "partition 0",
+        ),
+        ("update parked set id = gen_random_uuid()".into(), "partition 0"),
+        (
+            "insert into parked select partition, seq + 1000, log_offset, reason, detail, recorded_at,
+                 record_timestamp, key, value, headers from parked"
+                .into(),
+            "partition 0, seq 1022",
+        ),
+        (
+            "insert into parked_resolutions values (0, 900, 22, 'discarded', 'r', 'o', now())".into(),
+            "partition 0, seq 900",
+        ),
+    ]
+}
+
+fn changes_of_counts_and_sums() -> Changes {
+    vec![
+        (
+            "insert into batches select partition, 77, incarnation, from_offset, from_offset, first_seq,
+                 next_seq, 0, 0, 0, 0, 0, 0, 0, recorded_at, chain_head from batches where batch = 0"
+                .into(),
+            "partition 0, batch 77",
+        ),
+        ("update positions set start_offset = start_offset - 10".into(), "partition 0"),
+        (
+            "update batches set posted = posted - 1, duplicate = duplicate + 1 where batch = 0".into(),
+            "partition 0",
+        ),
+        (
+            "update batches set duplicate = duplicate - 1, skipped = skipped + 1 where duplicate > 0"
+                .into(),
+            "partition 0",
+        ),
+        (
+            "delete from batches where batch = (select max(batch) from batches)".into(),
+            "partition 0",
+        ),
+        (
+            "update balances set credits = credits + 1 where account = 'b'".into(),
+            "account b, EUR, partition 0",
+        ),
+        ("delete from balances where account = 'a'".into(), "account a, EUR, partition 0"),
+        ("update balances set transactions = 1 where account = 'b'".into(), "account b, EUR"),
+        ("update daily_totals set amount = amount + 1".into(), "daily_totals, partition 0"),
+        ("delete from daily_totals".into(), "daily_totals, partition 0"),
+        ("update positions set position = position + 1".into(), "partition 0"),
+        ("update positions set parked_open = 0".into(), "partition 0"),
+        ("update positions set chain_head = sha256('x')".into(), "partition 0"),
+        ("update positions set anchor_digest = sha256('x')".into(), "partition 0, position 34"),
+        (
+            "update batches set incarnation = 2 where batch > 0; update positions set incarnation = 2,
+                 start_offset = (select from_offset from batches where batch = 1)"
+                .into(),
+            "partition 0, incarnation 2, batch 1",
+        ),
+        ("update positions set anchor_offset = 3".into(), "partition 0, position 34"),
+    ]
+}
+
 #[tokio::test]
 async fn every_change_behind_its_back_is_found_and_its_place_named() {
     let place = ledger_with_everything().await;
-    let second = "where partition = 0 and seq = 7";
-    for (number, (table, statement, named)) in [
-        ("ledger", format!("update TABLE set amount = amount + 1 {second}"), "partition 0, batch 0, seq 7"),
-        ("ledger", format!("update TABLE set credit_account = 'thief' {second}"), "seq 7"),
-        ("ledger", format!("update TABLE set verdict = 17 {second}"), "partition 0"),
-        ("ledger", format!("update TABLE set digest = sha256('x') {second}"), "seq 7"),
-        ("ledger", format!("update TABLE set recorded_at = recorded_at + interval '1 s' {second}"), "partition 0"),
-        ("ledger", format!("update TABLE set metadata = '{{\"k\": \"v\"}}' {second}"), "seq 7"),
-        ("ledger", format!("update TABLE set log_offset = 8 {second}"), "partition 0"),
-        ("ledger", format!("delete from TABLE {second}"), "partition 0, batch 0, seq 7"),
-        ("ledger", "delete from TABLE where seq = (select max(seq) from TABLE)".into(), "partition 0"),
-        ("ledger", "insert into TABLE select 999, log_offset, amount, occurred_at, recorded_at,
-             partition, verdict, gen_random_uuid(), digest, currency, debit_account, credit_account, kind,
-             source, reference, metadata from TABLE where seq = 7".into(), "partition 0, seq 999"),
-        ("refused", "update TABLE set value = 'other'".into(), "partition 0"),
-        ("refused", "delete from TABLE".into(), "partition 0"),
-        ("parked", "update TABLE set key = 'other'".into(), "partition 0"),
-        ("parked", "delete from TABLE".into(), "partition 0"),
-        ("refused", "update TABLE set amount = 5".into(), "partition 0"),
-        ("refused", "insert into TABLE select partition, 3, log_offset, reason, detail, recorded_at,
-             record_timestamp, key, value, headers from TABLE".into(), "partition 0"),
-        ("parked", "update TABLE set id = gen_random_uuid()".into(), "partition 0"),
-        ("parked", "insert into TABLE select partition, seq + 1000, log_offset, reason, detail, recorded_at,
-             record_timestamp, key, value, headers from TABLE".into(), "partition 0, seq 1022"),
-        ("batches", "insert into TABLE select partition, 77, incarnation, from_offset, from_offset, first_seq,
-             next_seq, 0, 0, 0, 0, 0, 0, 0, recorded_at, chain_head from TABLE where batch = 0".into(), "partition 0, batch 77"),
-        ("positions", "update TABLE set start_offset = start_offset - 10".into(), "partition 0"),
-        ("batches", "update TABLE set posted = posted - 1, duplicate = duplicate + 1 where batch = 0".into(), "partition 0"),
-        ("batches", "delete from TABLE where batch = (select max(batch) from TABLE)".into(), "partition 0"),
-        ("balances", "update TABLE set credits = credits + 1 where account = 'b'".into(), "account b, EUR, partition 0"),
-        ("balances", "delete from TABLE where account = 'a'".into(), "account a, EUR, partition 0"),
-        ("balances", "update TABLE set transactions = 1 where account = 'b'".into(), "account b, EUR"),
-        ("positions", "update TABLE set position = position + 1".into(), "partition 0"),
-        ("positions", "update TABLE set parked_open = 0".into(), "partition 0"),
-        ("positions", "update TABLE set chain_head = sha256('x')".into(), "partition 0"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let statement = statement.replace("TABLE", &format!("millrace.{table}"));
-        let ended = tamper_and_verify(&place, number, table, &statement).await;
+    let changes = [
+        changes_of_the_ledger(),
+        changes_of_raw_records(),
+        changes_of_counts_and_sums(),
+    ];
+    for (statement, named) in changes.concat() {
+        let copy = Copy::of(&place).await;
+        copy.change(&statement).await;
+        let ended = copy.run(&place, &["verify"]).await;
         assert_eq!(ended.code, Some(1), "{statement}: {ended:?}");
-        let failed = ended.out.lines().any(|line| line.starts_with("FAILED") && line.contains(named));
-        assert!(failed, "{statement}: no {named:?} in {ended:?}");
+        assert!(
+            names(&ended, named),
+            "{statement}: no {named:?} in {ended:?}"
+        );
     }
 }
 
-/// Changes a copy of the database with its triggers off.
-async fn tamper_and_verify(place: &Place, number: usize, table: &str, statement: &str) -> Ended {
-    let original = place.database_url();
-    let (server, name) = original.rsplit_once('/').unwrap();
-    let copy = format!("{name}-{number}");
-    let mut admin = PgConnection::connect(&format!("{server}/postgres"))
-        .await
-        .unwrap();
-    let create = format!("create database \"{copy}\" template \"{name}\"");
-    sqlx::raw_sql(AssertSqlSafe(create))
-        .execute(&mut admin)
-        .await
-        .unwrap();
-    let url = format!("{server}/{copy}");
-    let mut connection = PgConnection::connect(&url).await.unwrap();
-    let change = format!(
-        "alter table millrace.{table} disable trigger user; {statement};
-         alter table millrace.{table} enable trigger user"
+#[tokio::test]
+async fn a_quick_run_says_what_it_did_not_check() {
+    let place = ledger_with_everything().await;
+    let whole = place.run(&["verify"]).await.expect(0);
+    assert!(whole.out.contains("34 records of the log"), "{whole:?}");
+    assert!(
+        whole.out.contains(
+            "34 offsets = 30 posted + 1 duplicate + 2 rejected + 1 parked + 0 discarded + 0 skipped; 0 not yet"
+        ),
+        "{whole:?}"
     );
-    sqlx::raw_sql(AssertSqlSafe(change))
-        .execute(&mut connection)
+    let quick = place.run(&["verify", "--since", "1us"]).await.expect(0);
+    for said in [
+        " 0 rows",
+        "not what is before --since, nor balances and read models",
+        " 0 records of the log",
+    ] {
+        assert!(quick.out.contains(said), "no {said:?} in {quick:?}");
+    }
+    let tables = place
+        .run(&["verify", "--no-log", "--since", "1h"])
         .await
-        .unwrap();
-    connection.close().await.unwrap();
-    let mut verify = place.command(&["verify"]);
-    verify.env("DATABASE_URL", url);
-    let ended = place.start_command(verify, "verify").end().await;
-    let drop = format!("drop database \"{copy}\"");
-    sqlx::raw_sql(AssertSqlSafe(drop))
-        .execute(&mut admin)
+        .expect(0);
+    assert!(tables.out.contains(" 33 rows"), "{tables:?}");
+    assert!(tables.out.contains("the log was not read"), "{tables:?}");
+    // What is older than that is taken on trust.
+    place
+        .execute(
+            "set session_replication_role = replica;
+             update millrace.ledger set amount = amount + 1 where seq = 7;
+             update millrace.ledger set amount = amount + 1 where seq = 32",
+        )
+        .await;
+    let middle = "select (extract(epoch from recorded_at) * 1000000)::bigint from millrace.batches
+         where first_seq <= 32 and next_seq > 32";
+    let middle = place.number(middle).await;
+    let middle = format!(
+        "{}.{:06}Z",
+        timestamp(&place, middle).await,
+        middle % 1_000_000
+    );
+    let quick = place
+        .run(&["verify", "--no-log", "--since", &middle])
         .await
+        .expect(1);
+    assert!(
+        names(&quick, "seq 32") && !names(&quick, "seq 7"),
+        "{quick:?}"
+    );
+}
+
+/// The second of a moment (microseconds since 1970) as RFC 3339 without its zone.
+async fn timestamp(place: &Place, micros: i64) -> String {
+    let query = format!(
+        "select to_char(to_timestamp({}) at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS')",
+        micros.div_euclid(1_000_000)
+    );
+    let mut connection: PgConnection = place.connect().await;
+    sqlx::query_scalar(AssertSqlSafe(query))
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn what_the_log_does_not_have_is_said() {
+    let place = ledger_with_everything().await;
+    let copy = Copy::of(&place).await;
+    copy.change(
+        "update positions set position = position + 100;
+         update batches set next_offset = next_offset + 100, skipped = skipped + 100
+         where batch = (select max(batch) from batches)",
+    )
+    .await;
+    rewrite_chain(&mut copy.connect().await, 0).await;
+    copy.run(&place, &["verify", "--no-log"]).await.expect(0);
+    let ended = copy.run(&place, &["verify"]).await.expect(1);
+    assert!(names(&ended, "partition 0, offset 34"), "{ended:?}");
+
+    let admin = place.kafka_admin();
+    let options = rdkafka::admin::AdminOptions::new();
+    let mut offsets = rdkafka::TopicPartitionList::new();
+    let before = rdkafka::Offset::Offset(10);
+    offsets
+        .add_partition_offset(place.topic(), 0, before)
         .unwrap();
-    ended
+    admin.delete_records(&offsets, &options).await.unwrap();
+    // What is gone is gone: the rest is compared.
+    let ended = place.run(&["verify"]).await.expect(0);
+    let said = "24 records of the log (10 offsets are no longer retained)";
+    assert!(ended.out.contains(said), "{ended:?}");
+    place
+        .execute("update millrace.log set partitions = 2")
+        .await;
+    let ended = place.run(&["verify"]).await.expect(1);
+    assert!(names(&ended, "it has 1 partitions"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn it_holds_at_any_moment_beside_live_load() {
+    let place = Place::new("live", 6).await;
+    let mut load = place.start(&[
+        "generate",
+        "--count",
+        "40000",
+        "--rate",
+        "3000",
+        "--accounts",
+        "200",
+        "--skew",
+        "zipf:1.0",
+        "--seed",
+        "9",
+    ]);
+    let replicas = [place.ledger(2).await, place.ledger(1).await];
+    let mut runs = 0;
+    while load.is_running() || runs < 5 {
+        place.verify().await;
+        place.run(&["verify", "--since", "2s"]).await.expect(0);
+        runs += 1;
+    }
+    load.end().await.expect(0);
+    place.drained().await;
+    place.verify().await;
+    for replica in replicas {
+        replica.stop().await.expect(0);
+    }
 }
 
 #[tokio::test]
