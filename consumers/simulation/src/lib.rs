@@ -30,6 +30,7 @@ pub mod memory;
 mod operator;
 pub mod oracle;
 mod parking;
+pub mod postgres;
 mod rows;
 mod sessions;
 pub mod simulation;
@@ -45,16 +46,22 @@ use std::task::{Context, Poll, Waker};
 
 /// Runs one seed over the database in memory. A panic of the lanes is a failure like any other.
 pub fn run_in_memory(seed: u64, options: Options) -> Report {
+    run_over(seed, options, memory::MemoryBackend::new(true))
+}
+
+/// The same without failovers: it must go as a run over Postgres does.
+pub fn run_in_memory_as_over_postgres(seed: u64, options: Options) -> Report {
+    run_over(seed, options, memory::MemoryBackend::new(false))
+}
+
+fn run_over(seed: u64, options: Options, backend: memory::MemoryBackend) -> Report {
     let run = || {
-        let mut run = pin!(simulation::run(
-            seed,
-            options,
-            memory::MemoryBackend::default()
-        ));
+        let mut run = pin!(simulation::run(seed, options, backend));
         match run.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(report) => report,
             Poll::Pending => unreachable!("nothing in memory is waited for"),
         }
     };
+    let run = std::panic::AssertUnwindSafe(run);
     std::panic::catch_unwind(run).unwrap_or_else(|_| Report::panicked(seed))
 }

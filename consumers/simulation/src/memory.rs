@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use foldhash::fast::FixedState;
-use millrace_ledger::chain::{Chain, GENESIS, Numbers};
+use millrace_ledger::chain::{Chain, GENESIS, Head, Numbers};
 use millrace_ledger::kafka::log::Topic;
 use millrace_ledger::parking::Selection;
 use millrace_ledger::pipeline::plan::Outcome;
@@ -31,7 +31,7 @@ type Key = (i32, i64);
 pub(crate) struct Tables {
     topic: Option<Topic>,
     pub positions: BTreeMap<i32, Position>,
-    pub batches: BTreeMap<Key, Advance>,
+    pub batches: BTreeMap<Key, (Numbers, Head)>,
     pub ledger: BTreeMap<Key, LedgerRow>,
     ids: HashMap<[u8; 16], Key, FixedState>,
     pub refused: BTreeMap<Key, RefusedRow>,
@@ -47,10 +47,22 @@ pub(crate) struct Tables {
 }
 
 /// A database in memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoryBackend {
     tables: Rc<RefCell<Tables>>,
     kept: RefCell<Option<Tables>>,
+    can_go_back: bool,
+}
+
+impl MemoryBackend {
+    /// An empty one. Where it cannot go back, a run goes the same way as one over Postgres.
+    pub fn new(can_go_back: bool) -> Self {
+        Self {
+            tables: Rc::default(),
+            kept: RefCell::default(),
+            can_go_back,
+        }
+    }
 }
 
 /// One connection to it.
@@ -153,8 +165,10 @@ impl Tables {
 
     fn advance(&mut self, advance: &Advance) {
         let numbers = &advance.numbers;
-        self.batches
-            .insert((numbers.partition, numbers.batch), *advance);
+        self.batches.insert(
+            (numbers.partition, numbers.batch),
+            (*numbers, advance.chain_head),
+        );
         if let Some(position) = self.positions.get_mut(&numbers.partition) {
             position.position = numbers.next_offset;
             position.next_seq = numbers.next_seq;
@@ -450,7 +464,7 @@ impl Backend for MemoryBackend {
     }
 
     fn can_go_back(&self) -> bool {
-        true
+        self.can_go_back
     }
 
     fn keep(&self) {

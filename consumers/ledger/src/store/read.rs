@@ -30,10 +30,13 @@ pub(super) async fn attach(
         .fetch_one(&mut *connection)
         .await?;
     let (partitions, offsets): (Vec<_>, Vec<_>) = starts.iter().copied().unzip();
+    // A conflict with a row that an open batch has moved would wait for that batch, and for a frozen owner
+    // for ever: rows that are there are not tried.
     sqlx::query!(
         "insert into millrace.positions (partition, start_offset, position, chain_head, updated_at)
          select partition, start, start, $3, now() from unnest($1::int[], $2::bigint[]) s(partition, start)
          where exists (select from millrace.log where topic = $4 and partitions = $5)
+             and not exists (select from millrace.positions p where p.partition = s.partition)
          order by partition
          on conflict do nothing",
         &partitions,
