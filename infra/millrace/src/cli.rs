@@ -462,7 +462,7 @@ fn topic(text: &str) -> Result<String, String> {
     }
 }
 
-fn database_url(text: &str) -> Result<PgConnectOptions, String> {
+pub fn database_url(text: &str) -> Result<PgConnectOptions, String> {
     if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
         return Err("it begins with postgres://".into());
     }
