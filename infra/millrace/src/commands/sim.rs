@@ -184,7 +184,7 @@ fn planting(name: Option<&str>) -> Result<impl Fn() + Sync + use<>, Usage> {
     match name {
         None => Ok(|| ()),
         Some(name) => Err(Usage(format!(
-            "--plant {name} needs a build with deliberate bugs: cargo run --features planted-bugs -- sim .."
+            "--plant {name} needs a build with deliberate bugs: cargo run -p millrace --features planted-bugs -- sim .."
         ))),
     }
 }
