@@ -66,7 +66,8 @@ pub fn run_all(
 }
 
 impl Summary {
-    fn add(&mut self, report: Report) {
+    /// Adds a run.
+    pub fn add(&mut self, report: Report) {
         self.runs += 1;
         self.counts.merge(&report.counts);
         if report.failure.is_some() {

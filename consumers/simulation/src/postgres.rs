@@ -6,7 +6,7 @@ use millrace_ledger::chain::{Head, Numbers};
 use millrace_ledger::store::positions::{self, Acceptance, Found};
 use millrace_ledger::store::postgres::Postgres;
 use millrace_ledger::store::{Error, policies, schema};
-use millrace_ledger::verify::verify;
+use millrace_ledger::verify::{self, verify};
 use millrace_rules::{AccountId, Currency};
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Row as _};
@@ -172,7 +172,9 @@ impl Backend for PostgresBackend {
 
     async fn compare(&self, oracle: &Oracle) -> Result<(), String> {
         let mut admin = self.admin.lock().await;
-        let report = verify(&mut admin, |_| ()).await.map_err(text)?;
+        let report = verify(&mut admin, &verify::Options::default(), |_| ())
+            .await
+            .map_err(text)?;
         if let Some(finding) = report.findings.first() {
             return Err(format!("verify: {finding:?}"));
         }

@@ -1,5 +1,5 @@
 //! The same schedules over the ledger's own statements, and the database in memory held against them.
-//! Needs a Postgres whose superuser's URL is in DATABASE_URL.
+//! Needs a Postgres whose superuser's URL is in `DATABASE_URL`.
 
 use millrace_simulation::postgres::Server;
 use millrace_simulation::{Options, run_in_memory_as_over_postgres};

@@ -61,7 +61,7 @@ pub struct Cli {
     )]
     pub log_format: LogFormat,
     /// Which log lines are written, as in `RUST_LOG`: info, debug, `millrace_ledger=debug,info` [default: info;
-    /// of dev: warn].
+    /// of dev: warn; of sim: its own].
     #[arg(long, global = true, env = "MILLRACE_LOG", value_parser = log_filter)]
     log: Option<String>,
     #[command(subcommand)]
@@ -83,6 +83,8 @@ impl Cli {
         // What dev prints is for a person, who reads of trouble only.
         let default = match self.command {
             None | Some(Command::Dev(_)) => "warn",
+            // What the simulated lanes say is of no trouble of anybody's.
+            Some(Command::Sim(_)) => "off,millrace::commands=info",
             _ => "info",
         };
         self.log.as_deref().unwrap_or(default)
@@ -462,7 +464,7 @@ fn topic(text: &str) -> Result<String, String> {
     }
 }
 
-fn database_url(text: &str) -> Result<PgConnectOptions, String> {
+pub fn database_url(text: &str) -> Result<PgConnectOptions, String> {
     if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
         return Err("it begins with postgres://".into());
     }

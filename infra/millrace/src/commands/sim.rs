@@ -7,12 +7,14 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use millrace_simulation::many::{OnFailure, Summary, run_all};
+use millrace_simulation::postgres::Server;
 use millrace_simulation::{Counts, Options, Report, run_in_memory};
+use sqlx::postgres::PgConnectOptions;
 use tracing::info;
 
-use crate::cli::{Usage, print};
+use crate::cli::{Usage, database_url, print};
 
 /// How often progress is shown.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
@@ -29,7 +31,8 @@ Exit status: 0 when every seed keeps the promise, 1 with the seed and its last s
 
 Examples:
   millrace sim --seed 1 --seeds 10000
-  millrace sim --seed 4711 --steps 20000 --last 500"
+  millrace sim --seed 4711 --steps 20000 --last 500
+  millrace sim --seeds 20 --store postgres --database-url postgres://postgres@127.0.0.1/postgres"
 )]
 pub struct Flags {
     /// The first seed.
@@ -41,9 +44,16 @@ pub struct Flags {
     /// Steps of each seed before the faults stop and everything must be applied.
     #[arg(long, default_value_t = 3_000)]
     steps: u64,
-    /// Threads [default: one per core].
+    /// Threads [default: one per core]; over Postgres one.
     #[arg(long)]
     jobs: Option<usize>,
+    /// What the lanes write to: a database in memory, or the ledger's own statements on a real server, in
+    /// databases that are made for this and dropped.
+    #[arg(long, value_enum, default_value = "memory")]
+    store: Kind,
+    /// A Postgres where databases may be created, for --store postgres.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = database_url)]
+    database_url: Option<PgConnectOptions>,
     /// How many of the last steps a failure shows.
     #[arg(long, default_value_t = 60)]
     last: usize,
@@ -55,11 +65,23 @@ pub struct Flags {
     plant: Option<String>,
 }
 
+/// What the lanes write to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// A database in memory.
+    Memory,
+    /// A real one; without failovers.
+    Postgres,
+}
+
 /// Simulates.
 pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     let plant = planting(flags.plant.as_deref())?;
     let end = flags.seed.checked_add(flags.seeds);
     let end = end.ok_or_else(|| Usage(format!("--seed {} is too large", flags.seed)))?;
+    if flags.store == Kind::Postgres {
+        return over_postgres(&flags, end, plant).await;
+    }
     let jobs = flags
         .jobs
         .unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
@@ -93,11 +115,51 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
         .await
         .context("simulating")?;
     tell(&summary, elapsed);
-    Ok(if summary.failures.is_empty() {
+    Ok(exit_code(&summary))
+}
+
+/// One seed after the other, on this thread.
+async fn over_postgres(flags: &Flags, end: u64, plant: impl Fn()) -> anyhow::Result<ExitCode> {
+    let database_url = flags.database_url.as_ref();
+    let database_url =
+        database_url.ok_or_else(|| Usage("--store postgres needs --database-url".into()))?;
+    let start = Instant::now();
+    let mut shown = start;
+    let options = Options {
+        steps: flags.steps,
+        shown: flags.last,
+    };
+    plant();
+    let server = Server::prepare(database_url)
+        .await
+        .map_err(anyhow::Error::msg)?;
+    let mut summary = Summary::default();
+    for seed in flags.seed..end {
+        summary.add(
+            server
+                .run(seed, options)
+                .await
+                .map_err(anyhow::Error::msg)?,
+        );
+        if !summary.failures.is_empty() && !flags.keep_going {
+            break;
+        }
+        if shown.elapsed() >= PROGRESS_INTERVAL {
+            shown = Instant::now();
+            tell_progress(&summary, flags.seeds);
+        }
+    }
+    server.tidy().await.map_err(anyhow::Error::msg)?;
+    tell(&summary, start.elapsed());
+    Ok(exit_code(&summary))
+}
+
+fn exit_code(summary: &Summary) -> ExitCode {
+    if summary.failures.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
+    }
 }
 
 /// Plants the bug in the thread that calls what is given back.
@@ -122,7 +184,7 @@ fn planting(name: Option<&str>) -> Result<impl Fn() + Sync + use<>, Usage> {
     match name {
         None => Ok(|| ()),
         Some(name) => Err(Usage(format!(
-            "--plant {name} needs a build with deliberate bugs: cargo run --features planted-bugs -- sim .."
+            "--plant {name} needs a build with deliberate bugs: cargo run -p millrace --features planted-bugs -- sim .."
         ))),
     }
 }
