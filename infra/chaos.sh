@@ -4,7 +4,7 @@
 # the servers, and stops and removes them at the end whatever happens.
 #
 #   infra/chaos.sh [--brokers 1|3] [--minutes M] [--seed N] [--replicas 1-4] [--rate TX/S] [--faults-per-minute F]
-#                  [--session-timeout-ms MS] [--results FILE] [--recovery TIMES] [--debug]
+#                  [--session-timeout-ms MS] [--results FILE] [--kinds KIND,..] [--recovery TIMES] [--debug]
 #
 #   --brokers N            1 (default), or 3 with replication 3 and min.isr 2
 #   --minutes M            how long faults are made (default: 10)
@@ -13,6 +13,9 @@
 #   --rate TX/S            transactions per second (default: 5000)
 #   --faults-per-minute F  as many, if recovery leaves time for them (default: 6)
 #   --session-timeout-ms   of the replicas (default: 6000, the least that Kafka's default limits allow)
+#   --kinds KIND,..        only these kinds of faults: kill-replica, freeze-short, freeze-long, freeze-in-copy, drain, remove,
+#                          add, terminate-backend, kill-backend, kill-postgres, kill-broker, postgres-slow,
+#                          postgres-stalled, postgres-cut, kafka-slow, kafka-stalled, kafka-cut
 #   --results FILE         every fault, figures and conditions, one JSON object a line
 #                          (default: benches/results/chaos.jsonl)
 #   --recovery TIMES       only the faults with a target, so often each: a killed, a leaving and a frozen owner
@@ -22,6 +25,7 @@
 #   infra/chaos.sh                                     ten minutes
 #   infra/chaos.sh --minutes 60 --brokers 3 --seed 7   an hour, with some 300 faults, on three brokers
 #   infra/chaos.sh --recovery 10                       how soon partitions are processed again
+#   MILLRACE_KAFKA_RECONNECT_BACKOFF_MAX_MS=1000 infra/chaos.sh      replicas with another property of librdkafka
 #
 # Exit status: 0 when everything holds. Logs of replicas stay in target/chaos.logs until the next run; KEEP=yes leaves
 # the servers and their data too (infra/local/down.sh --dir target/chaos stops them).
@@ -41,8 +45,8 @@ main() {
             --brokers) brokers=${2:-}; shift 2 || usage_error "--brokers needs a number" ;;
             --results) RESULTS=${2:-}; shift 2 || usage_error "--results needs a file" ;;
             --debug) profile=debug build=(); shift ;;
-            --minutes | --seed | --replicas | --rate | --faults-per-minute | --session-timeout-ms | --recovery)
-                [ $# -ge 2 ] || usage_error "$1 needs a number"
+            --minutes | --seed | --replicas | --rate | --faults-per-minute | --session-timeout-ms | --kinds | --recovery)
+                [ $# -ge 2 ] || usage_error "$1 needs a value"
                 flags+=("$1" "$2")
                 shift 2
                 ;;

@@ -47,6 +47,7 @@ main() {
     find_chromium
     local failed=0
     try "tests" run_tests || failed=1
+    try "planted bugs" run_planted || failed=1
     [ $failed = 0 ] || show_server_logs
     local result
     result=$(sum_up "$TEST_LOG") || failed=1
@@ -129,6 +130,9 @@ make_browser() {
 }
 
 run_tests() { cargo test --workspace --no-fail-fast 2>&1 | tee "$TEST_LOG"; }
+
+# The ledger with deliberate bugs is a build of its own: nothing else may have them.
+run_planted() { cargo test -p millrace-simulation --features planted-bugs --test planted 2>&1 | tee -a "$TEST_LOG"; }
 
 # sum_up LOG: one line for all test programs; false when a test failed or there were none.
 sum_up() {

@@ -271,13 +271,14 @@ impl Slot {
     }
 }
 
-/// The binary, without anything of the caller's environment.
+/// The binary, without anything of the caller's environment but properties of librdkafka, which are for replicas too.
 fn millrace(binary: &Path) -> Command {
     let mut command = Command::new(binary);
     for (name, _) in std::env::vars_os() {
-        let is_ours = name.to_string_lossy().starts_with("MILLRACE_");
+        let name = name.to_string_lossy();
+        let is_ours = name.starts_with("MILLRACE_") && !name.starts_with("MILLRACE_KAFKA_");
         if is_ours || name == "DATABASE_URL" {
-            command.env_remove(name);
+            command.env_remove(&*name);
         }
     }
     command

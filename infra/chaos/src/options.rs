@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::faults::Kind;
+
 /// The most replicas at once: each has its own way to the servers.
 pub const REPLICAS_MAX: usize = 4;
 
@@ -35,7 +37,10 @@ pub struct Options {
     /// Accounts that money moves between.
     #[arg(long, default_value_t = 10_000)]
     pub accounts: u64,
-    /// Every kind of fault once, and no more.
+    /// Which kinds of faults [default: all].
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "KIND,..", default_values_t = Kind::all(), hide_default_value = true)]
+    pub kinds: Vec<Kind>,
+    /// Each kind of fault once, and no more.
     #[arg(long)]
     pub each_once: bool,
     /// Instead of random faults: those that have a target, this often each, with session timeouts of 6 s and 3 s.

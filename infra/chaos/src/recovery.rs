@@ -19,7 +19,10 @@ const SESSION_TIMEOUTS_MS: [u32; 2] = [6_000, 3_000];
 const KINDS: [Kind; 3] = [Kind::KillReplica, Kind::Drain, Kind::FreezeInCopy];
 
 /// How long a victim stays away or frozen: longer than any target.
-const HOLD: Duration = Duration::from_secs(15);
+const HOLD: Duration = Duration::from_secs(12);
+
+/// The same of one that has said good-bye.
+const HOLD_DRAINED: Duration = Duration::from_secs(3);
 
 /// Work goes on for a while before a fault.
 const QUIET: Duration = Duration::from_secs(2);
@@ -97,7 +100,10 @@ async fn strike(
             with_next: false,
         };
         let mut striker = session.striker(options.session_timeout());
-        striker.hold = Some(HOLD);
+        striker.hold = Some(match kind {
+            Kind::Drain => HOLD_DRAINED,
+            _ => HOLD,
+        });
         let record = striker.strike(fault, false).await;
         say(&record.line());
         session.failures.extend(record.failure());

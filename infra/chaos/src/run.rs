@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cluster::Cluster;
-use crate::faults::{Fault, Kind, Plan};
+use crate::faults::{Fault, Plan};
 use crate::load::{Load, SharedJournal, locked};
 use crate::options::Options;
 use crate::oracle::{Judgement, judge};
@@ -269,9 +269,9 @@ async fn strike_all(
 ) -> anyhow::Result<Vec<FaultRecord>> {
     let end = session.start + options.duration();
     let mean_pause = Duration::from_secs_f64(60.0 / options.faults_per_minute);
-    let mut plan = Plan::new(options.seed);
+    let mut plan = Plan::new(options.seed, &options.kinds);
     let mut left = if options.each_once {
-        Kind::ALL.len()
+        options.kinds.len()
     } else {
         usize::MAX
     };

@@ -1,5 +1,6 @@
 //! Every kind of fault once, from a seed, under load: what `infra/chaos.sh` does for hours.
 
+use millrace_chaos::faults::Kind;
 use millrace_chaos::options::Options;
 use millrace_chaos::run::run;
 
@@ -18,6 +19,7 @@ async fn every_kind_of_fault_loses_nothing_posts_nothing_twice_and_keeps_the_ord
         session_timeout_ms: 1_500,
         partitions: 6,
         accounts: 300,
+        kinds: Kind::all().to_vec(),
         each_once: true,
         recovery: None,
         results: None,
