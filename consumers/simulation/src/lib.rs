@@ -11,10 +11,10 @@
 //! | [`many`] | many seeds, on several threads |
 //! | `world` | what all parts share: time, turns, randomness |
 //! | [`fault`] | what can go wrong, and how often |
-//! | `workload` | what is sent |
+//! | `workload`, `rows` | what is sent, and what is written |
 //! | `broker`, `log` | the topic and the group, and how a lane sees them |
 //! | `gate`, `sessions` | how a lane sees the store: turns, faults, locks |
-//! | [`backend`] | the database behind it: [`memory`] or [`postgres`] |
+//! | [`backend`] | the database behind it: [`memory`] (its `tables`) or [`postgres`] |
 //! | `operator`, `parking` | who sets policies, accepts gaps, and replays or discards what is parked |
 //! | [`oracle`], `judge` | what must have come of it |
 //! | [`trace`] | what happened |
@@ -34,6 +34,7 @@ pub mod postgres;
 mod rows;
 mod sessions;
 pub mod simulation;
+mod tables;
 pub mod trace;
 mod workload;
 mod world;

@@ -4,46 +4,23 @@
 //! Every commit is looked at when it happens. A batch must begin where the last one of its partition ended, and
 //! give each record of its range one verdict: the one that [`judge`](super::judge) works out.
 
+mod partition;
+mod stored;
+
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use foldhash::fast::FixedState;
-use millrace_ledger::chain::{self, Chain, GENESIS, Head, Numbers};
-use millrace_ledger::store::positions::Acceptance;
-use millrace_ledger::store::{Advance, Anchor, Attached, Position};
+use millrace_ledger::chain::{self, Chain, GENESIS, Numbers};
+use millrace_ledger::store::{Advance, Anchor, Attached};
 use millrace_rules::{ParkReason, Reason, Verdict};
 
-use crate::backend::PolicyChange;
+use self::partition::{Partition, Waiting};
 use crate::broker::{Broker, place};
 use crate::judge::{Allowed, Policies, Purse};
-use crate::memory::Tables;
 use crate::rows::{LedgerRow, RawRow, RefusedRow, ResolutionRow, Rows, Slice};
 use crate::sessions::Known;
 use crate::workload::{Move, Sense, Sent};
-
-/// What is known of one partition.
-#[derive(Debug, Clone)]
-struct Partition {
-    /// Whether the database has a position of it.
-    has_begun: bool,
-    incarnation: i32,
-    position: i64,
-    next_seq: i64,
-    next_batch: i64,
-    head: Head,
-    parked_open: i64,
-    /// The last applied record: its offset, and in which version of the log.
-    anchor: Option<(usize, i64)>,
-    /// Open parked records by `seq`.
-    open: BTreeMap<i64, Waiting>,
-}
-
-/// A parked record that waits.
-#[derive(Debug, Clone)]
-struct Waiting {
-    offset: i64,
-    sent: Rc<Sent>,
-}
 
 type SliceKey = (Rc<str>, &'static str, i32);
 
@@ -437,235 +414,6 @@ impl Oracle {
             "the slice {key:?} is {stored:?}, what was posted gives {posted:?}"
         ))
     }
-
-    /// An operator has begun a new incarnation.
-    pub(crate) fn accepted(&mut self, acceptance: &Acceptance<'_>) {
-        let seen = acceptance.seen;
-        let numbers = Numbers {
-            partition: seen.partition,
-            batch: seen.next_batch,
-            incarnation: seen.incarnation + 1,
-            from_offset: acceptance.start_offset,
-            next_offset: acceptance.start_offset,
-            first_seq: seen.next_seq,
-            next_seq: seen.next_seq,
-            recorded_at: acceptance.now,
-            ..Numbers::default()
-        };
-        let chain_head = Chain::after(&seen.chain_head).close(&numbers);
-        let advance = Advance {
-            numbers,
-            chain_head,
-            anchor: None,
-        };
-        let partition = &mut self.partitions[place(seen.partition)];
-        partition.incarnation = numbers.incarnation;
-        partition.anchor = None;
-        partition.advance(&advance);
-        self.history.push(Rc::new(Rows {
-            advances: vec![advance],
-            ..Rows::default()
-        }));
-    }
-
-    /// An operator has set a policy.
-    pub(crate) fn set_policy(&mut self, change: &PolicyChange) {
-        self.policies.set(change);
-    }
-
-    /// The state that the database may go back to.
-    pub(crate) fn keep(&mut self) {
-        self.kept = None;
-        self.kept = Some(Box::new(self.clone()));
-    }
-
-    /// The database has gone back to it.
-    pub(crate) fn go_back(&mut self) -> bool {
-        let Some(kept) = self.kept.take() else {
-            return false;
-        };
-        let counts = (self.applied, self.resolved);
-        *self = (*kept).clone();
-        (self.applied, self.resolved) = counts;
-        self.kept = Some(kept);
-        true
-    }
-
-    /// The database takes from now on what it refused.
-    pub(crate) fn mend(&mut self) {
-        self.policies.is_mended = true;
-    }
-
-    /// Whether the database has a position of any partition.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.partitions.iter().any(|partition| partition.has_begun)
-    }
-
-    /// The partitions of which parked records wait for an operator.
-    pub(crate) fn waiting(&self) -> Vec<i32> {
-        let partitions = (0..).zip(&self.partitions);
-        let waiting = partitions.filter(|(_, partition)| !partition.open.is_empty());
-        waiting.map(|(number, _)| number).collect()
-    }
-
-    /// What is left to apply: (partition, position, end of the log).
-    pub(crate) fn left(&self, broker: &Broker) -> Vec<(i32, i64, i64)> {
-        let partitions = (0..).zip(&self.partitions).zip(&broker.partitions);
-        partitions
-            .filter(|((_, partition), log)| !partition.has_begun || partition.position != log.end)
-            .map(|((number, partition), log)| (number, partition.position, log.end))
-            .collect()
-    }
-
-    /// Everything that is stored must be what was seen committed.
-    pub(crate) fn compare(&self, tables: &Tables) -> Result<(), String> {
-        for (number, partition) in (0..).zip(&self.partitions) {
-            if let Some(position) = tables.positions.get(&number) {
-                partition.compare(position)?;
-            }
-        }
-        let mut counted = [0; 5];
-        for rows in &self.history {
-            let same =
-                rows.ledger
-                    .iter()
-                    .all(|row| tables.ledger.get(&(row.partition, row.seq)) == Some(row))
-                    && rows.refused.iter().all(|row| {
-                        tables.refused.get(&(row.raw.partition, row.raw.seq)) == Some(row)
-                    })
-                    && rows
-                        .parked
-                        .iter()
-                        .all(|row| tables.parked.get(&(row.partition, row.seq)) == Some(row))
-                    && rows.resolutions.iter().all(|row| {
-                        tables.resolutions.get(&(row.partition, row.parked_seq)) == Some(row)
-                    })
-                    && rows.advances.iter().all(|advance| {
-                        let key = (advance.numbers.partition, advance.numbers.batch);
-                        tables.batches.get(&key) == Some(&(advance.numbers, advance.chain_head))
-                    });
-            if !same {
-                return Err(format!("these rows are not in the tables: {rows:?}"));
-            }
-            let lengths = [
-                rows.ledger.len(),
-                rows.refused.len(),
-                rows.parked.len(),
-                rows.resolutions.len(),
-                rows.advances.len(),
-            ];
-            counted
-                .iter_mut()
-                .zip(lengths)
-                .for_each(|(sum, length)| *sum += length);
-        }
-        let found = [
-            tables.ledger.len(),
-            tables.refused.len(),
-            tables.parked.len(),
-            tables.resolutions.len(),
-            tables.batches.len(),
-        ];
-        if found != counted {
-            return Err(format!(
-                "the tables have {found:?} rows, more than were committed"
-            ));
-        }
-        for (key, slice) in &tables.balances {
-            self.compare_slice(key)?;
-            if self.stored.get(key) != Some(slice) {
-                return Err(format!("the slice {key:?} is stored as {slice:?}"));
-            }
-        }
-        self.slices
-            .keys()
-            .try_for_each(|key| self.compare_slice(key))
-    }
-}
-
-impl Partition {
-    /// A batch must begin where the last one ended.
-    fn continues(&self, numbers: &Numbers) -> Result<(), String> {
-        let here = (
-            self.incarnation,
-            self.position,
-            self.next_seq,
-            self.next_batch,
-        );
-        let there = (
-            numbers.incarnation,
-            numbers.from_offset,
-            numbers.first_seq,
-            numbers.batch,
-        );
-        let is_resolving = numbers.parked < 0 || numbers.discarded > 0;
-        if here == there && (numbers.next_offset > numbers.from_offset) != is_resolving {
-            return Ok(());
-        }
-        Err(format!(
-            "(incarnation, offset, seq, batch) is {here:?} before it"
-        ))
-    }
-
-    /// The lane must not have been told that the database went back, and the log must be the one that was
-    /// applied so far.
-    fn may_read_on(
-        &self,
-        numbers: &Numbers,
-        version: usize,
-        known: &Known,
-        broker: &Broker,
-    ) -> Result<(), String> {
-        let number = numbers.partition;
-        let log = broker.partition(number);
-        if let Some(hint) = known.hinted.get(&number)
-            && (hint.incarnation, hint.offset) > (numbers.incarnation, numbers.from_offset)
-        {
-            return Err(format!(
-                "the broker had told the lane that the database was at {}",
-                hint.offset
-            ));
-        }
-        if let Some((old, offset)) = self.anchor
-            && old != version
-            && offset >= log.start
-            && !is_same(log.record(old, offset), log.record(version, offset))
-        {
-            return Err("the records are of another log, and no operator has accepted it".into());
-        }
-        Ok(())
-    }
-
-    fn advance(&mut self, advance: &Advance) {
-        let numbers = &advance.numbers;
-        self.position = numbers.next_offset;
-        self.next_seq = numbers.next_seq;
-        self.next_batch = numbers.batch + 1;
-        self.parked_open += i64::from(numbers.parked);
-        self.head = advance.chain_head;
-    }
-
-    fn compare(&self, found: &Position) -> Result<(), String> {
-        let here = (
-            self.incarnation,
-            self.position,
-            self.next_seq,
-            self.next_batch,
-        );
-        let there = (
-            found.incarnation,
-            found.position,
-            found.next_seq,
-            found.next_batch,
-        );
-        if here == there && self.head == found.chain_head && self.parked_open == found.parked_open {
-            return Ok(());
-        }
-        Err(format!(
-            "the position of partition {} is {there:?} in the database, by the commits {here:?}",
-            found.partition
-        ))
-    }
 }
 
 impl RawRow {
@@ -701,10 +449,6 @@ fn anchor(offset: i64, sent: &Sent) -> Anchor {
         timestamp: sent.timestamp,
         digest: chain::anchor(sent.key.as_deref(), sent.value.as_deref()),
     }
-}
-
-fn is_same(one: Option<&Rc<Sent>>, other: Option<&Rc<Sent>>) -> bool {
-    matches!((one, other), (Some(one), Some(other)) if Rc::ptr_eq(one, other))
 }
 
 fn signed(count: usize) -> i64 {

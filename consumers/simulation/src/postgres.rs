@@ -14,10 +14,10 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::backend::{Backend, Policy, PolicyChange};
-use crate::memory::Tables;
 use crate::oracle::Oracle;
 use crate::rows::{LedgerRow, RawRow, RefusedRow, ResolutionRow, Slice};
 use crate::simulation::{self, Options, Report};
+use crate::tables::Tables;
 
 /// Lets the database refuse one amount until it is mended.
 const REFUSE: &str = "
