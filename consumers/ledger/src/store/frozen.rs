@@ -20,7 +20,7 @@ use crate::store::read::LOCK_CLASS;
 const SILENCE_MIN_S: f64 = 2.0;
 
 /// How far apart a suspect is looked at twice: not a byte may have come meanwhile.
-const LOOKS_APART: Duration = Duration::from_millis(300);
+const LOOKS_APART: Duration = Duration::from_millis(200);
 
 /// A connection that waits for its client while it holds a partition's lock.
 #[derive(Debug, PartialEq)]

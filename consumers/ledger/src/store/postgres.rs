@@ -27,9 +27,13 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
 /// because the lane does not poll meanwhile.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a lane waits for another owner's lock before it looks whether that one is frozen and goes back
-/// to polling. Batches take less; what is one more try costs nothing.
-pub(super) const LOCK_TIMEOUT: &str = "500ms";
+/// How long a lane waits for the lock of a partition's other owner before it looks whether that one is frozen
+/// and goes back to polling. Batches take less; what is one more try costs nothing.
+pub(super) const OWNER_TIMEOUT: &str = "250ms";
+
+/// How long it waits for any other lock: the row of a partition whose policies change, an id that another
+/// partition is about to bind.
+pub(super) const LOCK_TIMEOUT: &str = "1s";
 
 /// The same where a lock is known to be held, and for the tables of read models.
 pub(super) const LOCK_TIMEOUT_SHORT: &str = "200ms";

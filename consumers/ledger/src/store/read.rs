@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::kafka::log::Topic;
 use crate::store::error::Error;
-use crate::store::postgres::{LOCK_TIMEOUT, LOCK_TIMEOUT_SHORT};
+use crate::store::postgres::{LOCK_TIMEOUT, LOCK_TIMEOUT_SHORT, OWNER_TIMEOUT};
 use crate::store::{Anchor, Attached, LockWait, Policies, Position};
 
 /// The first key of the partitions' advisory locks: "MILL". The second is the partition.
@@ -66,16 +66,18 @@ pub(super) async fn lock(
     wait: LockWait,
 ) -> Result<Vec<Position>, Error> {
     use std::fmt::Write as _;
-    let mut begin = String::from("begin");
-    if wait == LockWait::Short {
-        let _ = write!(begin, "; set local lock_timeout = '{LOCK_TIMEOUT_SHORT}'");
-    }
+    let (owner, other) = match wait {
+        LockWait::Normal => (OWNER_TIMEOUT, LOCK_TIMEOUT),
+        LockWait::Short => (LOCK_TIMEOUT_SHORT, LOCK_TIMEOUT_SHORT),
+    };
+    let mut begin = format!("begin; set local lock_timeout = '{owner}'");
     for partition in partitions {
         let _ = write!(
             begin,
             "; select pg_advisory_xact_lock({LOCK_CLASS}, {partition})"
         );
     }
+    let _ = write!(begin, "; set local lock_timeout = '{other}'");
     sqlx::raw_sql(AssertSqlSafe(begin))
         .execute(&mut *connection)
         .await?;

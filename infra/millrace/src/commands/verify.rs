@@ -240,7 +240,7 @@ impl Progress {
         }
         let rows = report.rows - self.rows;
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let rows_per_s = (rows as f64 / elapsed.as_secs_f64()).round();
+        let rows_per_s = format!("{:.0}", rows as f64 / elapsed.as_secs_f64());
         // The number of rows is not known of a file.
         let share = (100 * report.rows).checked_div(report.rows_total);
         let done = share.map_or("unknown".into(), |share| format!("{share}%"));
