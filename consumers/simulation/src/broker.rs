@@ -38,6 +38,8 @@ pub(crate) struct Partition {
 /// The records by offset, until the log was truncated or recreated; then there is another version.
 #[derive(Debug, Clone, Default)]
 struct Version {
+    /// Where it began when it ended: what is before cannot be recognised in another one.
+    start: i64,
     records: BTreeMap<i64, Rc<Sent>>,
 }
 
@@ -74,6 +76,11 @@ impl Partition {
             start: self.start,
             end: self.end,
         }
+    }
+
+    /// Whether a record of an old version could be compared with what is read now.
+    pub fn is_comparable(&self, version: usize, offset: i64) -> bool {
+        offset >= self.start && offset >= self.versions[version].start
     }
 
     pub fn record(&self, version: usize, offset: i64) -> Option<&Rc<Sent>> {
@@ -120,6 +127,8 @@ impl Partition {
 
     /// Begins anew with an empty log.
     pub fn recreate(&mut self) {
+        let version = self.version();
+        self.versions[version].start = self.start;
         self.versions.push(Version::default());
         (self.start, self.end) = (0, 0);
         self.is_excused = true;

@@ -22,9 +22,11 @@ impl Allowed {
         self.0.contains(&Some(verdict))
     }
 
-    /// Or parked, because the database refused the row before it was mended.
-    fn or_parked(mut self) -> Self {
-        self.0[2] = Some(Verdict::Parked(ParkReason::DatabaseRefused));
+    /// Or parked, where the database refused the row at a time when it could.
+    pub fn or_refused(mut self, transfer: &Move) -> Self {
+        if transfer.amount == POISON_AMOUNT {
+            self.0[2] = Some(Verdict::Parked(ParkReason::DatabaseRefused));
+        }
         self
     }
 }
@@ -98,12 +100,8 @@ impl Policies {
         if transfer.amount == POISON_AMOUNT && !self.is_mended {
             return Allowed::one(Verdict::Parked(ParkReason::DatabaseRefused));
         }
-        let allowed = self.judge_by_rules(transfer, at_least, at_most);
-        if transfer.amount == POISON_AMOUNT {
-            allowed.or_parked()
-        } else {
-            allowed
-        }
+        self.judge_by_rules(transfer, at_least, at_most)
+            .or_refused(transfer)
     }
 
     fn judge_by_rules(&self, transfer: &Move, at_least: i128, at_most: i128) -> Allowed {

@@ -326,11 +326,13 @@ impl Oracle {
             Sense::Transfer(transfer) => transfer,
         };
         if let Some(digest) = self.ids.get(&transfer.id) {
-            return Allowed::one(if *digest == transfer.digest {
+            let known = Allowed::one(if *digest == transfer.digest {
                 Verdict::Duplicate
             } else {
                 Verdict::Rejected(Reason::IdConflict)
             });
+            // It may have been refused before another partition bound its id.
+            return known.or_refused(transfer);
         }
         let purse = (Rc::clone(&transfer.debit), transfer.currency.code());
         let funds = self.purses.get(&purse);

@@ -202,6 +202,7 @@ fn tell_progress(summary: &Summary, seeds: u64) {
         done = summary.runs,
         seeds,
         failures = summary.failures.len(),
+        first_failed = summary.failures.first().map(|report| report.seed),
         steps,
         batches,
         crashes,
