@@ -31,6 +31,8 @@ pub(crate) struct Partition {
     versions: Vec<Version>,
     pub start: i64,
     pub end: i64,
+    /// Until when its leader hands out only what is before the offset.
+    pub lag: Option<(Micros, i64)>,
     /// Whether something happened to it that may stop it until an operator acts.
     pub is_excused: bool,
 }
@@ -69,6 +71,14 @@ impl Partition {
     /// The version that is read now.
     pub fn version(&self) -> usize {
         self.versions.len() - 1
+    }
+
+    /// How far records are handed out now.
+    pub fn visible_end(&self, now: Micros) -> i64 {
+        match self.lag {
+            Some((until, end)) if now < until => end.min(self.end),
+            _ => self.end,
+        }
     }
 
     pub fn bounds(&self) -> Bounds {
@@ -142,6 +152,7 @@ impl Broker {
             versions: vec![Version::default()],
             start: 0,
             end: 0,
+            lag: None,
             is_excused: false,
         };
         Self {

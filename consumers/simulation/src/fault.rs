@@ -62,6 +62,9 @@ faults! {
     /// The broker tells of another partition count for a while.
     PartitionCount, "other partition count", 100;
 
+    /// A partition gets a leader that knows for a moment less of what is committed than the one before.
+    LaggingLeader, "lagging leader", 1_000;
+
     // One chance per call.
     /// A request to the broker fails.
     LogRequest, "log request failed", 15_000;

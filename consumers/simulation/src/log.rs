@@ -180,7 +180,8 @@ impl Fetcher {
         };
         let log = state.broker.partition(partition);
         let from = (self.next - again).max(log.start);
-        let next = (self.next + most).min(log.end);
+        let end = log.visible_end(state.now);
+        let next = (self.next + most).min(end);
         for (offset, sent) in log.records(self.version, from, next) {
             intake.push(Incoming {
                 partition,
@@ -194,7 +195,7 @@ impl Fetcher {
         }
         let numbers = [i64::from(partition), from, next];
         self.next = self.next.max(next);
-        if self.next >= log.end && !self.end_told {
+        if self.next >= end && !self.end_told {
             self.end_told = true;
             intake.push_end(partition);
         }
@@ -247,7 +248,15 @@ impl Log for SimulatedLog {
 
     async fn bounds(&mut self, partition: i32) -> Result<Bounds, Error> {
         self.request("bounds", i64::from(partition)).await?;
-        let bounds = self.world.state().broker.partition(partition).bounds();
+        let (bounds, lags) = {
+            let state = self.world.state();
+            let log = state.broker.partition(partition);
+            (log.bounds(), log.visible_end(state.now) < log.end)
+        };
+        if lags {
+            // As KIP-207 has it: a new leader tells no end before it knows the last one.
+            return Err(Error::Unavailable("bounds: the leader is new".into()));
+        }
         self.bounds.insert(partition, bounds);
         Ok(bounds)
     }

@@ -132,6 +132,11 @@ impl State {
                 let start = random.random_range(log.start..=log.end);
                 log.retain_from(start);
             }
+            Fault::LaggingLeader => {
+                let log = &mut broker.partitions[place];
+                let end = (log.end - random.random_range(1..20)).max(log.start);
+                log.lag = Some((now + random.random_range(MILLI..10 * SECOND), end));
+            }
             Fault::Truncation => {
                 let log = &mut broker.partitions[place];
                 let end = (log.end - random.random_range(1..20)).max(log.start);
