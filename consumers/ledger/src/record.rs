@@ -57,7 +57,7 @@ pub struct Incoming<'a, H> {
 pub struct Intake {
     bytes: Vec<u8>,
     records: Vec<Record>,
-    ends: Vec<i32>,
+    ends: Vec<(i32, i64)>,
 }
 
 impl Intake {
@@ -93,9 +93,9 @@ impl Intake {
         });
     }
 
-    /// Notes that everything up to the partition's end has been handed out.
-    pub fn push_end(&mut self, partition: i32) {
-        self.ends.push(partition);
+    /// Notes that everything before `end`, the partition's end, has been handed out.
+    pub fn push_end(&mut self, partition: i32, end: i64) {
+        self.ends.push((partition, end));
     }
 
     /// Whether no further record should be added before the batch is applied.
@@ -108,8 +108,8 @@ impl Intake {
         self.records.is_empty() && self.ends.is_empty()
     }
 
-    /// The partitions whose end was reached, once for each time.
-    pub fn take_ends(&mut self) -> Vec<i32> {
+    /// The partitions whose end was reached, with the end, once for each time.
+    pub fn take_ends(&mut self) -> Vec<(i32, i64)> {
         std::mem::take(&mut self.ends)
     }
 

@@ -197,7 +197,7 @@ impl Fetcher {
         self.next = self.next.max(next);
         if self.next >= end && !self.end_told {
             self.end_told = true;
-            intake.push_end(partition);
+            intake.push_end(partition, end);
         }
         if numbers[1] < numbers[2] {
             state.note(crate::trace::Who::World, "handed out", &numbers);

@@ -205,6 +205,10 @@ impl Store for MemoryStore {
             value: row.value.clone(),
             headers: row.headers.clone(),
             is_chosen: is_chosen(row),
+            has_earlier: row.key.is_some()
+                && tables
+                    .open(partition, -1)
+                    .any(|earlier| earlier.seq <= after_seq && earlier.key == row.key),
         });
         Ok(open.collect())
     }

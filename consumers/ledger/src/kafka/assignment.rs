@@ -9,7 +9,7 @@ use crate::kafka::cursor::{Cursor, Taken, fit};
 use crate::kafka::log::{Bounds, Hint};
 use crate::planted::{self, Bug};
 use crate::record::{LogRange, Record};
-use crate::store::Position;
+use crate::store::{Anchor, Position};
 
 pub use crate::kafka::stop::Stop;
 
@@ -162,10 +162,10 @@ impl Assignment {
         }
     }
 
-    /// The partition's end was reached.
-    pub fn end(&mut self, partition: i32) {
+    /// Everything before `end`, the partition's end, was handed out.
+    pub fn end(&mut self, partition: i32, end: i64) {
         if let Some(State::Active(cursor)) = self.partitions.get_mut(&partition)
-            && let Err(stop) = cursor.end()
+            && let Err(stop) = cursor.end(end)
         {
             self.show(partition, stop);
         }
@@ -211,10 +211,9 @@ impl Assignment {
 
     /// The log seems to go on to `end` without a record. Asks for a seek, to prove it, when none has
     /// come while this was asked `patience` times before.
-    pub fn prove_tail(&mut self, partition: i32, end: i64, patience: u32) -> Option<i64> {
-        match self.partitions.get_mut(&partition) {
-            Some(State::Active(cursor)) => cursor.prove_tail(end, patience),
-            _ => None,
+    pub fn prove_tail(&mut self, partition: i32, end: i64, patience: u32) {
+        if let Some(State::Active(cursor)) = self.partitions.get_mut(&partition) {
+            cursor.prove_tail(end, patience);
         }
     }
 
@@ -231,9 +230,9 @@ impl Assignment {
     }
 
     /// The database has applied up to `next`.
-    pub fn committed(&mut self, partition: i32, next: i64) {
+    pub fn committed(&mut self, partition: i32, next: i64, anchor: Option<Anchor>) {
         if let Some(State::Active(cursor)) = self.partitions.get_mut(&partition) {
-            cursor.position = next;
+            cursor.committed(next, anchor);
             self.seen.insert(partition, (cursor.incarnation, next));
         }
     }
@@ -296,7 +295,6 @@ fn stays(found: &Position, known: Option<(i32, i64)>) -> Result<(), Stop> {
 mod tests {
     use super::*;
     use crate::record::{Incoming, Intake};
-    use crate::store::Anchor;
 
     fn at(position: i64) -> Position {
         Position {
@@ -381,7 +379,7 @@ mod tests {
         let mut assignment = active(4);
         assert_eq!(offer(&mut assignment, &[2, 3, 4, 5, 4, 5, 6]), [4, 5, 6]);
         assert_eq!(range(&assignment), Some((4, 7)));
-        assignment.committed(0, 7);
+        assignment.committed(0, 7, None);
         assert_eq!(range(&assignment), None);
     }
 
@@ -389,7 +387,7 @@ mod tests {
     fn a_hole_inside_a_range_is_taken_and_one_before_it_must_come_twice() {
         let mut assignment = active(4);
         assert_eq!(offer(&mut assignment, &[4, 9]), [4, 9]);
-        assignment.committed(0, 10);
+        assignment.committed(0, 10, None);
         assert!(offer(&mut assignment, &[12, 13]).is_empty());
         assert_eq!(assignment.doubts(), [0]);
         let bounds = Bounds { start: 3, end: 100 };
@@ -427,7 +425,8 @@ mod tests {
     fn the_last_applied_record_is_read_again_and_not_applied_again() {
         let mut assignment = active(4);
         assert_eq!(assignment.check(&anchored(4), WHOLE, None), Ok(3));
-        assert_eq!(assignment.prove_tail(0, 9, 0), None, "first the anchor");
+        assignment.prove_tail(0, 9, 0);
+        assert!(assignment.doubts().is_empty(), "first the anchor");
         assert_eq!(offer(&mut assignment, &[3, 4, 5]), [4, 5]);
         assert_eq!(range(&assignment), Some((4, 6)));
         assert!(assignment.take_stops().is_empty());
@@ -476,7 +475,7 @@ mod tests {
         }
         assert_eq!(assignment.check(&anchored(4), WHOLE, None), Ok(3));
         for expected in [vec![], vec![(0, stop)]] {
-            assignment.end(0);
+            assignment.end(0, 9);
             assert_eq!(assignment.take_stops(), expected);
             assignment.sought(0);
         }
@@ -498,7 +497,7 @@ mod tests {
         }
         assert_eq!(assignment.check(&at(4), WHOLE, None), Ok(4));
         assert_eq!(offer(&mut assignment, &[4, 5]), [4, 5]);
-        assignment.committed(0, 6);
+        assignment.committed(0, 6, None);
         assignment.revoke(&[0]);
         assignment.assign(&[0]);
         let found = assignment.check(&at(5), WHOLE, None);
@@ -513,28 +512,66 @@ mod tests {
         assert_eq!(assignment.check(&accepted, WHOLE, Some(&hint(1, 6))), Ok(5));
     }
 
+    /// Seeks where a doubt asks for it; gives the offset.
+    fn seek(assignment: &mut Assignment, bounds: Bounds) -> Option<i64> {
+        if assignment.doubts().is_empty() {
+            return None;
+        }
+        let offset = assignment.seek_from(0, bounds).unwrap();
+        assignment.sought(0);
+        offset
+    }
+
     #[test]
     fn an_empty_tail_is_proven_by_reaching_the_end_after_a_seek() {
         let mut assignment = active(4);
-        assignment.end(0);
+        assignment.end(0, 4);
         assert_eq!(range(&assignment), None);
-        assert_eq!(assignment.prove_tail(0, 4, 0), None);
-        assert_eq!(
-            assignment.prove_tail(0, 6, 3),
-            None,
-            "something may come yet"
-        );
-        assert_eq!(assignment.prove_tail(0, 6, 2), Some(4));
-        assignment.end(0);
+        assignment.prove_tail(0, 4, 0);
+        assert_eq!(seek(&mut assignment, WHOLE), None, "there is no tail");
+        assignment.prove_tail(0, 6, 3);
+        assert_eq!(seek(&mut assignment, WHOLE), None, "something may come yet");
+        assignment.prove_tail(0, 6, 2);
+        // What is told before the seek is of before.
+        assignment.end(0, 6);
+        assert_eq!(seek(&mut assignment, WHOLE), Some(4));
+        assignment.end(0, 6);
         assert_eq!(range(&assignment), Some((4, 6)));
+    }
+
+    #[test]
+    fn a_new_leader_that_knows_less_proves_no_tail() {
+        let mut assignment = active(4);
+        assignment.prove_tail(0, 6, 0);
+        assert_eq!(seek(&mut assignment, WHOLE), Some(4));
+        assignment.end(0, 5);
+        assert_eq!(range(&assignment), None);
+        assert_eq!(offer(&mut assignment, &[4, 5]), [4, 5]);
+    }
+
+    #[test]
+    fn every_seek_begins_at_the_last_applied_record() {
+        let mut assignment = active(3);
+        assert_eq!(offer(&mut assignment, &[3]), [3]);
+        assignment.committed(0, 4, anchored(4).anchor);
+        for _ in 0..2 {
+            assignment.prove_tail(0, 9, 0);
+        }
+        assert_eq!(seek(&mut assignment, WHOLE), Some(3));
+        assignment.end(0, 9);
+        assert_eq!(range(&assignment), None, "the anchor was not seen");
+        assert_eq!(seek(&mut assignment, WHOLE), Some(3));
+        assert!(offer(&mut assignment, &[3]).is_empty());
+        assert_eq!(offer(&mut assignment, &[4]), [4]);
     }
 
     #[test]
     fn a_record_in_the_tail_ends_the_proof() {
         let mut assignment = active(4);
-        assert_eq!(assignment.prove_tail(0, 6, 0), Some(4));
+        assignment.prove_tail(0, 6, 0);
+        assert_eq!(seek(&mut assignment, WHOLE), Some(4));
         assert_eq!(offer(&mut assignment, &[4]), [4]);
-        assignment.end(0);
+        assignment.end(0, 6);
         assert_eq!(range(&assignment), Some((4, 5)));
     }
 

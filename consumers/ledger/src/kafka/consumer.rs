@@ -46,7 +46,7 @@ pub const FIXED_PROPERTIES: [(&str, &str); 7] = [
 ];
 
 /// Defaults that a property may override.
-const DEFAULT_PROPERTIES: [(&str, &str); 8] = [
+const DEFAULT_PROPERTIES: [(&str, &str); 9] = [
     ("client.id", "millrace-ledger"),
     // A replica that is gone is missed after this time: the least that a broker takes by default.
     ("session.timeout.ms", "6000"),
@@ -59,6 +59,8 @@ const DEFAULT_PROPERTIES: [(&str, &str); 8] = [
     // The default of one second lets a full queue run dry.
     ("fetch.queue.backoff.ms", "10"),
     ("socket.keepalive.enable", "true"),
+    // A broker that is back is noticed within this time; the default is ten seconds.
+    ("reconnect.backoff.max.ms", "1000"),
 ];
 
 /// What a consumer needs to know.
@@ -110,11 +112,41 @@ fn fixed(name: &str) -> Option<&'static str> {
     }
 }
 
+/// A partition of which librdkafka has said that its end is reached. At which offset that was it tells in
+/// its statistics only, and those of that very moment may be of before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// No statistics have come since.
+    Now,
+    /// Some have.
+    Told,
+    /// These are of after: the end was here. So many messages were in the queue then, and are handed out
+    /// first: statistics overtake them.
+    At { end: i64, queued: i64 },
+}
+
+impl Ended {
+    fn next(self, eof_offset: i64, queued: i64) -> Self {
+        match self {
+            Self::Now => Self::Told,
+            Self::Told if eof_offset >= 0 => Self::At {
+                end: eof_offset,
+                queued,
+            },
+            other => other,
+        }
+    }
+}
+
 /// What librdkafka's callbacks leave for the lane.
 #[derive(Debug, Default)]
 struct Mailbox {
     events: Mutex<VecDeque<Event>>,
     bounds: Mutex<HashMap<i32, Bounds>>,
+    /// Partitions whose end was reached since they were begun, until it is known at which offset.
+    ended: Mutex<HashMap<i32, Ended>>,
+    /// Whether the offset of an end is known and not yet handed out: asked for each record.
+    ending: AtomicBool,
     /// Whether the last statistics showed a broker that is connected.
     broker_up: AtomicBool,
     /// For how many seconds this member has been joining the group, or waiting for a rebalance.
@@ -138,6 +170,35 @@ impl Mailbox {
 
     fn bounds(&self) -> MutexGuard<'_, HashMap<i32, Bounds>> {
         self.bounds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ended(&self) -> MutexGuard<'_, HashMap<i32, Ended>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A message was handed out, or there is none any more.
+    fn handed_out(&self, is_empty: bool) {
+        for ended in self.ended().values_mut() {
+            if let Ended::At { queued, .. } = ended {
+                *queued = if is_empty { 0 } else { *queued - 1 };
+            }
+        }
+    }
+
+    /// Takes the ends before which everything is handed out.
+    fn take_ends(&self, intake: &mut Intake) {
+        let mut ended = self.ended();
+        ended.retain(|partition, ended| match ended {
+            Ended::At { end, queued: ..=0 } => {
+                intake.push_end(*partition, *end);
+                false
+            }
+            _ => true,
+        });
+        let is_ending = ended
+            .values()
+            .any(|ended| matches!(ended, Ended::At { .. }));
+        self.ending.store(is_ending, Ordering::Relaxed);
     }
 
     fn last_error(&self) -> MutexGuard<'_, String> {
@@ -222,6 +283,14 @@ impl ClientContext for Context {
         let Some(topic) = statistics.topics.get(&self.topic) else {
             return;
         };
+        for (partition, ended) in &mut *self.mailbox.ended() {
+            if let Some(seen) = topic.partitions.get(partition) {
+                *ended = ended.next(seen.eof_offset, seen.fetchq_cnt);
+                if matches!(ended, Ended::At { .. }) {
+                    self.mailbox.ending.store(true, Ordering::Relaxed);
+                }
+            }
+        }
         let mut bounds = self.mailbox.bounds();
         for (partition, seen) in &topic.partitions {
             if *partition >= 0 && seen.ls_offset >= 0 && seen.lo_offset >= 0 {
@@ -331,7 +400,7 @@ impl KafkaLog {
             }
             Event::Revoked(partitions) => {
                 for partition in partitions {
-                    self.running.remove(partition);
+                    self.forget(*partition);
                 }
             }
             Event::OutOfRange(_) | Event::Broken(_) => {}
@@ -339,9 +408,17 @@ impl KafkaLog {
         Some(event)
     }
 
-    fn on_error(&self, error: &KafkaError, intake: &mut Intake) {
+    /// Nothing more of the partition is handed out.
+    fn forget(&mut self, partition: i32) {
+        self.running.remove(&partition);
+        self.mailbox.ended().remove(&partition);
+    }
+
+    fn on_error(&self, error: &KafkaError) {
         match error {
-            KafkaError::PartitionEOF(partition) => intake.push_end(*partition),
+            KafkaError::PartitionEOF(partition) => {
+                self.mailbox.ended().insert(*partition, Ended::Now);
+            }
             KafkaError::MessageConsumption(
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
             ) => {
@@ -376,14 +453,24 @@ impl Log for KafkaLog {
     async fn poll(&mut self, wait: Duration, intake: &mut Intake) -> Option<Event> {
         let mut wait = wait;
         loop {
+            if self.mailbox.ending.load(Ordering::Relaxed) {
+                self.mailbox.take_ends(intake);
+            }
             if let Some(event) = self.take_event() {
                 return Some(event);
             }
             if intake.is_full() {
                 return None;
             }
-            match self.consumer.poll(wait) {
-                None if self.mailbox.events().is_empty() => return None,
+            let polled = self.consumer.poll(wait);
+            if self.mailbox.ending.load(Ordering::Relaxed) {
+                self.mailbox.handed_out(polled.is_none());
+            }
+            match polled {
+                None if self.mailbox.events().is_empty() => {
+                    self.mailbox.take_ends(intake);
+                    return None;
+                }
                 None => {}
                 Some(Ok(message)) => {
                     if self.mailbox.troubled.load(Ordering::Relaxed) {
@@ -402,7 +489,7 @@ impl Log for KafkaLog {
                             .map(|header| (header.key, header.value)),
                     });
                 }
-                Some(Err(error)) => self.on_error(&error, intake),
+                Some(Err(error)) => self.on_error(&error),
             }
             wait = Duration::ZERO;
         }
@@ -482,7 +569,7 @@ impl Log for KafkaLog {
             return;
         }
         for partition in partitions {
-            self.running.remove(partition);
+            self.forget(*partition);
         }
         let list = self.list(partitions.iter().map(|p| (*p, Offset::Invalid)));
         if let Err(error) = give_back(&self.consumer, &list) {
@@ -562,6 +649,26 @@ fn unavailable(error: &KafkaError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_is_believed_from_statistics_of_after_it() {
+        let now = Ended::Now.next(9, 0);
+        assert_eq!(now, Ended::Told, "they may be of before");
+        assert_eq!(now.next(-1001, 0), Ended::Told);
+        let at = Ended::At { end: 9, queued: 1 };
+        assert_eq!(now.next(9, 1), at);
+        assert_eq!(at.next(12, 0), at);
+        let mailbox = Mailbox::default();
+        mailbox.ended().insert(3, at);
+        let mut intake = Intake::default();
+        mailbox.take_ends(&mut intake);
+        assert_eq!(intake.take_ends(), [], "a message comes first");
+        assert!(mailbox.ending.load(Ordering::Relaxed));
+        mailbox.handed_out(false);
+        mailbox.take_ends(&mut intake);
+        assert_eq!(intake.take_ends(), [(3, 9)]);
+        assert!(!mailbox.ending.load(Ordering::Relaxed));
+    }
 
     #[test]
     fn a_hint_comes_back_and_what_others_commit_is_none() {

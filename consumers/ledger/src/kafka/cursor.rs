@@ -18,8 +18,10 @@ pub struct Cursor {
     pub(super) position: i64,
     /// The next offset to take in.
     pub(super) next: i64,
-    /// The last applied record, until the log has shown it again.
+    /// The last applied record, where the log still has it.
     anchor: Option<Anchor>,
+    /// Whether the log has shown that record since the last seek, or does not have to.
+    recognised: bool,
     /// What came instead of what should: believed when it comes again after a seek.
     doubt: Option<Doubt>,
     /// Whether records are ignored until the seek is done.
@@ -53,14 +55,16 @@ impl Cursor {
     /// Begins at a position that fits the log's bounds. The last applied record is read again first,
     /// where the log still has it: it tells a log that is another one.
     pub(super) fn new(found: &Position, bounds: Bounds) -> Self {
+        let anchor = found
+            .anchor
+            .filter(|anchor| anchor.offset >= bounds.start && !planted::has(Bug::NoAnchor));
         Self {
             partition: found.partition,
             incarnation: found.incarnation,
             position: found.position,
             next: found.position,
-            anchor: found
-                .anchor
-                .filter(|anchor| anchor.offset >= bounds.start && !planted::has(Bug::NoAnchor)),
+            anchor,
+            recognised: anchor.is_none(),
             doubt: None,
             seeking: false,
             tail: None,
@@ -70,12 +74,23 @@ impl Cursor {
 
     /// Where to read from.
     pub(super) fn read_from(&self) -> i64 {
-        self.anchor.map_or(self.next, |anchor| anchor.offset)
+        match self.anchor {
+            Some(anchor) if !self.recognised => anchor.offset,
+            _ => self.next,
+        }
     }
 
     /// Whether the log has shown the last applied record, or does not have to.
     pub(super) fn is_recognised(&self) -> bool {
-        self.anchor.is_none()
+        self.recognised
+    }
+
+    /// The database has applied up to `next`; `anchor` is the last record of that.
+    pub(super) fn committed(&mut self, next: i64, anchor: Option<Anchor>) {
+        self.position = next;
+        if !planted::has(Bug::NoAnchor) {
+            self.anchor = anchor.or(self.anchor);
+        }
     }
 
     /// Whether a seek has to settle a doubt.
@@ -83,10 +98,12 @@ impl Cursor {
         self.seeking
     }
 
-    /// The log holds `bounds`: gives the offset to seek to, to settle a doubt.
+    /// The log holds `bounds`: gives the offset to seek to, to settle a doubt. Every seek begins at the last
+    /// applied record: the log may have become another one since it was shown.
     pub(super) fn seek_from(&mut self, bounds: Bounds) -> Result<i64, Stop> {
         fit(self.partition, self.next, bounds)?;
         self.anchor = self.anchor.filter(|anchor| anchor.offset >= bounds.start);
+        self.recognised = self.anchor.is_none();
         Ok(self.read_from())
     }
 
@@ -106,7 +123,7 @@ impl Cursor {
         if self.seeking {
             return Taken::Passed;
         }
-        if let Some(anchor) = self.anchor {
+        if let Some(anchor) = self.anchor.filter(|_| !self.recognised) {
             return self.compare(anchor, record, key, value);
         }
         if record.offset < self.next {
@@ -138,7 +155,8 @@ impl Cursor {
             return Taken::Stop(self.another_log(anchor));
         }
         if record.offset == anchor.offset {
-            (self.anchor, self.doubt) = (None, None);
+            self.recognised = true;
+            self.doubt = self.doubt.filter(|doubt| *doubt != Doubt::End);
         }
         Taken::Passed
     }
@@ -162,38 +180,40 @@ impl Cursor {
 
     /// The log seems to go on to `end` without a record. Asks for a seek, to prove it, when none has
     /// come while this was asked `patience` times before.
-    pub(super) fn prove_tail(&mut self, end: i64, patience: u32) -> Option<i64> {
+    pub(super) fn prove_tail(&mut self, end: i64, patience: u32) {
         let quiet = self.quiet_asks >= patience;
         self.quiet_asks = self.quiet_asks.saturating_add(1);
-        let is_settled = self.next == self.position && !self.seeking && self.anchor.is_none();
-        if !quiet || !is_settled || end <= self.next || self.tail.is_some() {
-            return None;
+        let is_settled = self.next == self.position && !self.seeking && self.recognised;
+        if quiet && is_settled && end > self.next && self.tail.is_none() {
+            self.tail = Some(end);
+            self.seeking = true;
+            if planted::has(Bug::BelieveTail) {
+                (self.next, self.seeking) = (end, false);
+            }
         }
-        if planted::has(Bug::BelieveTail) {
-            self.next = end;
-        }
-        self.tail = Some(end);
-        Some(self.next)
     }
 
-    /// The partition's end was reached: if no record came since the seek, the tail is a hole, and the
-    /// last applied record is missing.
-    pub(super) fn end(&mut self) -> Result<(), Stop> {
-        let tail = self.tail.take();
+    /// Everything before `end` was handed out, the partition's end as its leader had it: if no record came
+    /// since the seek, what is before it is a hole, and the last applied record is missing. A leader that
+    /// is new may have an earlier end than the one before.
+    pub(super) fn end(&mut self, end: i64) -> Result<(), Stop> {
         if self.seeking {
             return Ok(());
         }
-        if let Some(anchor) = self.anchor {
-            let is_missing = self.is_believed(Doubt::End);
-            return if is_missing {
-                Err(self.another_log(anchor))
-            } else {
-                Ok(())
+        let tail = self.tail.take();
+        if let Some(anchor) = self.anchor.filter(|_| !self.recognised) {
+            return match (self.is_believed(Doubt::End), end > anchor.offset) {
+                (false, _) => Ok(()),
+                (true, true) => Err(self.another_log(anchor)),
+                (true, false) => Err(Stop::PositionBeyondEnd {
+                    partition: self.partition,
+                    end,
+                    position: self.position,
+                }),
             };
         }
-        if let Some(tail) = tail {
-            self.next = self.next.max(tail);
-        }
+        let tail = tail.filter(|tail| end >= *tail);
+        self.next = self.next.max(tail.unwrap_or(self.next));
         Ok(())
     }
 }

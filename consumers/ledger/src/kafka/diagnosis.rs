@@ -44,8 +44,8 @@ pub async fn diagnose(log: &mut impl Log, found: &Found) -> Result<(Option<Stop>
         }
         log.poll(POLL_WAIT, &mut intake).await;
         intake.retain(|record, key, value| assignment.take(record, key, value));
-        for end in intake.take_ends() {
-            assignment.end(end);
+        for (partition, end) in intake.take_ends() {
+            assignment.end(partition, end);
         }
         intake.clear();
         for doubtful in assignment.doubts() {

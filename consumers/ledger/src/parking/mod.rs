@@ -75,6 +75,11 @@ impl Resolved {
         }
     }
 
+    fn forget_remaining(&mut self) {
+        self.remaining.clear();
+        self.remaining_count = 0;
+    }
+
     /// How many were resolved.
     pub fn count(&self) -> u64 {
         self.records.values().sum()

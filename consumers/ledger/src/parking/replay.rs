@@ -42,6 +42,7 @@ pub async fn replay(
         }
         match result {
             Ok(Round::Empty) => return Ok(run.resolved),
+            Ok(Round::Anew) => {}
             Ok(Round::Committed | Round::Shown) => {
                 tries = 0;
                 progress(&run.resolved);
@@ -66,6 +67,8 @@ enum Round {
     Committed,
     /// It was only to be shown.
     Shown,
+    /// More is wanted than was known, from the beginning.
+    Anew,
 }
 
 struct Run<'o> {
@@ -99,6 +102,9 @@ impl Run<'_> {
         let Some(last_seq) = open.last().map(|parked| parked.seq) else {
             return Ok(Round::Empty);
         };
+        if self.is_overtaking(&open) {
+            return Ok(Round::Anew);
+        }
         let (behind, chosen): (Vec<_>, Vec<_>) = open.into_iter().partition(|parked| {
             parked
                 .key
@@ -154,13 +160,42 @@ impl Run<'_> {
         Ok(outcome)
     }
 
+    /// A key that is wanted only now (a record of it was parked meanwhile) may have earlier ones that were
+    /// passed over: then everything begins anew, with that key.
+    fn is_overtaking(&mut self, open: &[OpenParked]) -> bool {
+        let passed_over = open.iter().filter(|parked| parked.has_earlier);
+        let mut keys: Vec<_> = passed_over
+            .filter_map(|parked| parked.key.clone())
+            .filter(|key| !self.held.contains(key))
+            .filter(|key| self.selection.also_keys.binary_search(key).is_err())
+            .collect();
+        if keys.is_empty() {
+            return false;
+        }
+        let known = &mut self.selection.also_keys;
+        known.append(&mut keys);
+        known.sort_unstable();
+        known.dedup();
+        self.begin_anew();
+        true
+    }
+
+    /// From the first open record on. What was resolved is not open any more.
+    fn begin_anew(&mut self) {
+        self.after_seq = -1;
+        self.held.clear();
+        self.resolved.forget_remaining();
+        if self.order.dry_run {
+            self.resolved = Resolved::default();
+        }
+    }
+
     /// Behind another connection the database may be an older one: what was done may be open again, and comes
     /// first.
     fn follow(&mut self, connections: u64) {
         let known = self.connections.replace(connections);
         if known.is_some_and(|known| known != connections) {
-            self.after_seq = -1;
-            self.held.clear();
+            self.begin_anew();
         }
     }
 

@@ -236,8 +236,8 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             intake, assignment, ..
         } = self;
         intake.retain(|record, key, value| assignment.take(record, key, value));
-        for partition in self.intake.take_ends() {
-            self.assignment.end(partition);
+        for (partition, end) in self.intake.take_ends() {
+            self.assignment.end(partition, end);
         }
         for (partition, stop) in self.assignment.take_stops() {
             self.stop(partition, stop);

@@ -106,6 +106,8 @@ pub struct OpenParked {
     pub headers: Vec<u8>,
     /// Whether it was chosen itself.
     pub is_chosen: bool,
+    /// Whether an open record of its key is at or before `after_seq`.
+    pub has_earlier: bool,
 }
 
 /// What accounts may do, as far as the batch asks.

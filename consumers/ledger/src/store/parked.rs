@@ -37,7 +37,13 @@ pub(super) async fn open(
              window w as (order by seq)
          )
          select p.partition, p.seq, p.log_offset, p.record_timestamp, p.key, p.value, p.headers,
-             w.is_chosen as "is_chosen!"
+             w.is_chosen as "is_chosen!",
+             exists (
+                 select from millrace.parked e
+                 where e.partition = $1 and e.key = p.key and e.seq <= $2 and not exists (
+                     select from millrace.parked_resolutions r
+                     where r.partition = e.partition and r.parked_seq = e.seq)
+             ) as "has_earlier!"
          from wanted w join millrace.parked p on p.partition = $1 and p.seq = w.seq
          where w.number <= $6 and (w.number = 1 or w.bytes <= $7)
          order by p.seq"#,

@@ -272,9 +272,12 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
     }
 
     fn committed(&mut self, advances: &[Advance]) {
-        for Advance { numbers, .. } in advances {
+        for Advance {
+            numbers, anchor, ..
+        } in advances
+        {
             self.assignment
-                .committed(numbers.partition, numbers.next_offset);
+                .committed(numbers.partition, numbers.next_offset, *anchor);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::check::misfit;
 use super::watch::Pace;
@@ -36,8 +36,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         self.follow_connection();
         self.hint();
         let idle = self.idle_since.is_some_and(|since| now >= since + TICK);
-        self.prove_tails(if idle { PATIENCE_IDLE } else { PATIENCE_BUSY })
-            .await;
+        self.prove_tails(if idle { PATIENCE_IDLE } else { PATIENCE_BUSY });
         if now >= self.topic_checked_at + TOPIC_INTERVAL {
             self.topic_checked_at = now;
             self.check_topic().await;
@@ -69,20 +68,15 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         }
     }
 
-    async fn prove_tails(&mut self, patience: u32) {
+    /// Asks for a seek where the log seems to end in a hole.
+    fn prove_tails(&mut self, patience: u32) {
         let ends: Vec<_> = self
             .assignment
             .positions()
             .filter_map(|(partition, _)| Some((partition, self.log.last_bounds(partition)?.end)))
             .collect();
         for (partition, end) in ends {
-            if let Some(next) = self.assignment.prove_tail(partition, end, patience) {
-                debug!(
-                    partition,
-                    next, end, "nothing comes before the end: seeking to prove it"
-                );
-                self.seek(partition, next).await;
-            }
+            self.assignment.prove_tail(partition, end, patience);
         }
     }
 
