@@ -10,7 +10,7 @@ use millrace_simulation::many::{OnFailure, run_all};
 use millrace_simulation::{Options, Report, run_in_memory};
 
 /// Every bug is caught within so many seeds.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 2_000;
 
 fn run(seed: u64, bug: Option<Bug>) -> Report {
     plant(bug);
