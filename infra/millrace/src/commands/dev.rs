@@ -242,7 +242,9 @@ Metrics and health: http://{admin}/metrics, /livez, /readyz. API documents: /ope
     async fn stop(self) {
         self.stop.cancel();
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.gateway.drain()).await;
-        let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.tasks.join_all()).await;
+        // The servers take the drain timeout themselves: cut off at the same moment they would leave clients of
+        // the broker behind, which tell of its end.
+        let _ = tokio::time::timeout(2 * DRAIN_TIMEOUT, self.tasks.join_all()).await;
         drop((self.gateway, self.connection));
         let lanes = tokio::task::spawn_blocking(move || self.group.stop());
         if tokio::time::timeout(LANES_TIMEOUT, lanes).await.is_err() {

@@ -41,7 +41,6 @@ async fn a_partition_that_stands_still_is_named_and_read_anew() {
     let detail = ledger.becomes_unready().await.to_string();
     assert!(detail.contains("nothing was applied for"), "{detail}");
     assert!((ledger.metric("millrace_ledger_partition_stalled") - 2.0).abs() < 0.1);
-    assert!(ledger.metric("millrace_ledger_restarted_partitions_total") > 1.5);
     servers.signal_kafka("CONT");
     place.drained().await;
     ledger.becomes_ready().await;

@@ -115,26 +115,27 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
     fn look_for_stalls(&mut self, statuses: &mut [PartitionStatus]) {
         let now = self.clock.monotonic();
         let mut restarts = Vec::new();
-        for status in statuses.iter_mut() {
-            let (Some(position), Some(lag)) = (status.position, status.lag_records()) else {
+        for status in statuses
+            .iter_mut()
+            .filter(|status| status.state != "stopped")
+        {
+            let partition = status.partition;
+            let (watch, stall_after) = (&mut self.watch, self.guards.stall_after);
+            let pace = match (status.position, status.lag_records()) {
+                (Some(position), Some(lag)) => {
+                    watch.look(partition, position, lag > 0, now, stall_after)
+                }
+                _ => watch.look_unread(partition, now, stall_after),
+            };
+            let (Pace::Stalled(standing) | Pace::Restart(standing)) = pace else {
                 continue;
             };
-            let partition = status.partition;
-            let stall_after = self.guards.stall_after;
-            let pace = self
-                .watch
-                .look(partition, position, lag > 0, now, stall_after);
-            if let Pace::Stalled(standing) | Pace::Restart(standing) = pace {
-                let seconds = standing.as_secs();
-                status.state = "stalled";
-                status.detail = format!(
-                    "{lag} offsets wait and nothing was applied for {seconds} s: reading it anew"
-                );
-            }
+            let seconds = standing.as_secs();
+            status.state = "stalled";
+            status.detail = format!("nothing was applied for {seconds} s: reading it anew");
             if let Pace::Restart(_) = pace {
                 warn!(
                     partition,
-                    position,
                     detail = status.detail,
                     "the partition stands still"
                 );

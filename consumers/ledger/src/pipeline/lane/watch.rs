@@ -16,6 +16,8 @@ struct Seen {
     since: Duration,
     /// When it was begun anew last.
     restarted_at: Option<Duration>,
+    /// Whether it was not read when it was last looked at.
+    unread: bool,
 }
 
 /// How a partition is.
@@ -43,12 +45,15 @@ impl Watch {
             position,
             since: now,
             restarted_at: None,
+            unread: false,
         });
-        if !is_behind || seen.position != position {
+        // What is only now read again has all its time before it.
+        if !is_behind || seen.position != position || seen.unread {
             *seen = Seen {
                 position,
                 since: now,
                 restarted_at: None,
+                unread: false,
             };
             return Pace::Fine;
         }
@@ -66,6 +71,28 @@ impl Watch {
         Pace::Restart(standing)
     }
 
+    /// Looks at a partition that is not read: it is tried again and again anyway.
+    pub(super) fn look_unread(
+        &mut self,
+        partition: i32,
+        now: Duration,
+        stall_after: Duration,
+    ) -> Pace {
+        let seen = self.partitions.entry(partition).or_insert(Seen {
+            position: -1,
+            since: now,
+            restarted_at: None,
+            unread: true,
+        });
+        seen.unread = true;
+        let standing = now.saturating_sub(seen.since);
+        if standing < stall_after {
+            Pace::Fine
+        } else {
+            Pace::Stalled(standing)
+        }
+    }
+
     /// Keeps only what is said of these partitions.
     pub(super) fn retain(&mut self, keep: impl Fn(i32) -> bool) {
         self.partitions.retain(|partition, _| keep(*partition));
@@ -75,6 +102,20 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_read_stands_until_it_can() {
+        let mut watch = Watch::default();
+        let seconds = Duration::from_secs;
+        assert_eq!(watch.look(0, 5, false, seconds(0), seconds(30)), Pace::Fine);
+        assert_eq!(watch.look_unread(0, seconds(29), seconds(30)), Pace::Fine);
+        let stalled = Pace::Stalled(seconds(30));
+        assert_eq!(watch.look_unread(0, seconds(30), seconds(30)), stalled);
+        assert_eq!(watch.look(0, 5, true, seconds(31), seconds(30)), Pace::Fine);
+        assert_eq!(watch.look(0, 5, true, seconds(60), seconds(30)), Pace::Fine);
+        assert_eq!(watch.look_unread(1, seconds(60), seconds(30)), Pace::Fine);
+        assert_eq!(watch.look_unread(1, seconds(90), seconds(30)), stalled);
+    }
 
     #[test]
     fn only_standing_with_work_is_a_stall_and_it_is_begun_anew_now_and_then() {
