@@ -88,11 +88,6 @@ impl Partition {
         }
     }
 
-    /// Whether a record of an old version could be compared with what is read now.
-    pub fn is_comparable(&self, version: usize, offset: i64) -> bool {
-        offset >= self.start && offset >= self.versions[version].start
-    }
-
     pub fn record(&self, version: usize, offset: i64) -> Option<&Rc<Sent>> {
         self.versions[version].records.get(&offset)
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use foldhash::fast::FixedState;
-use millrace_ledger::chain::{Chain, Head, Numbers};
+use millrace_ledger::chain::{Head, Numbers};
 use millrace_ledger::kafka::log::Topic;
 use millrace_ledger::store::positions::Acceptance;
 use millrace_ledger::store::{Advance, Error, Position};
@@ -162,25 +162,10 @@ impl Tables {
         let Some(position) = found.filter(|found| **found == seen) else {
             return Err(Error::Retry("the partition has moved meanwhile".into()));
         };
-        let numbers = Numbers {
-            partition: seen.partition,
-            batch: seen.next_batch,
-            incarnation: seen.incarnation + 1,
-            from_offset: acceptance.start_offset,
-            next_offset: acceptance.start_offset,
-            first_seq: seen.next_seq,
-            next_seq: seen.next_seq,
-            recorded_at: acceptance.now,
-            ..Numbers::default()
-        };
-        position.incarnation = numbers.incarnation;
-        let chain_head = Chain::after(&seen.chain_head).close(&numbers);
+        let advance = acceptance.advance();
+        position.incarnation = advance.numbers.incarnation;
         position.anchor = None;
-        self.advance(&Advance {
-            numbers,
-            chain_head,
-            anchor: None,
-        });
+        self.advance(&advance);
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 //! | [`diagnosis`] | what a lane would say of a partition |
 //! | [`stop`] | why a partition does not go on |
 //! | [`consumer`] | Kafka behind the trait |
+//! | [`mailbox`] | what librdkafka's callbacks leave for the lane |
 //! | [`reader`] | Kafka as a bystander reads it, for proofs |
 
 pub mod assignment;
@@ -15,5 +16,6 @@ pub mod consumer;
 pub mod cursor;
 pub mod diagnosis;
 pub mod log;
+mod mailbox;
 pub mod reader;
 pub mod stop;

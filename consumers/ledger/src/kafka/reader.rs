@@ -10,16 +10,16 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::message::Message as _;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::kafka::consumer::{Settings, refused};
+use crate::kafka::consumer::{Settings, push, refused, unavailable};
 use crate::kafka::log::{Bounds, Error, Topic};
-use crate::record::{Incoming, Intake, LogRange};
+use crate::record::{Intake, LogRange};
 
 /// How long a question to the broker may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -351,23 +351,4 @@ impl Reading {
         let sent = self.sender.blocking_send(Ok(read));
         sent.map_err(|_| Stop::Unwanted)
     }
-}
-
-fn push(intake: &mut Intake, message: &rdkafka::message::BorrowedMessage<'_>) {
-    intake.push(Incoming {
-        partition: message.partition(),
-        offset: message.offset(),
-        timestamp: message.timestamp().to_millis(),
-        key: message.key(),
-        value: message.payload(),
-        headers: message
-            .headers()
-            .into_iter()
-            .flat_map(|headers| headers.iter())
-            .map(|header| (header.key, header.value)),
-    });
-}
-
-fn unavailable(error: &impl ToString) -> Error {
-    Error::Unavailable(error.to_string())
 }

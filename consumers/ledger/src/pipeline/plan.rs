@@ -32,6 +32,16 @@ pub struct Outcome<'a> {
     pub advances: Vec<Advance>,
 }
 
+impl Outcome<'_> {
+    /// Nothing yet, decided at `recorded_at`.
+    fn at(recorded_at: i64) -> Self {
+        Self {
+            recorded_at,
+            ..Self::default()
+        }
+    }
+}
+
 /// A row of `ledger`.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the columns are described with the table")]
@@ -167,10 +177,7 @@ pub struct Decided<'a, 'd> {
 
 /// The rows of a decided batch. `positions` are those found under the locks, in the batch's order.
 pub fn plan<'d>(decided: Decided<'d, 'd>, positions: &[Position], recorded_at: i64) -> Outcome<'d> {
-    let mut outcome = Outcome {
-        recorded_at,
-        ..Outcome::default()
-    };
+    let mut outcome = Outcome::at(recorded_at);
     outcome.ledger.reserve(decided.batch.len());
     outcome.balances.reserve(2 * decided.batch.len());
     let mut first = 0;
@@ -195,10 +202,7 @@ pub fn plan_replay<'d>(
     resolving: Resolving<'d>,
     recorded_at: i64,
 ) -> Outcome<'d> {
-    let mut outcome = Outcome {
-        recorded_at,
-        ..Outcome::default()
-    };
+    let mut outcome = Outcome::at(recorded_at);
     let mut part = Part::new(&mut outcome, standing(position), position);
     let records = decided.batch.slices().iter();
     let records = records.flat_map(|slice| decided.batch.records(slice));
@@ -219,10 +223,7 @@ pub fn plan_discard<'d>(
     resolving: Resolving<'d>,
     recorded_at: i64,
 ) -> Outcome<'d> {
-    let mut outcome = Outcome {
-        recorded_at,
-        ..Outcome::default()
-    };
+    let mut outcome = Outcome::at(recorded_at);
     let mut part = Part::new(&mut outcome, standing(position), position);
     for parked_seq in resolving.parked_seqs {
         part.resolve(*parked_seq, resolving);

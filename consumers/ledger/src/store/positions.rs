@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::chain::{Chain, Numbers};
 use crate::store::error::Error;
 use crate::store::postgres::Postgres;
-use crate::store::{LockWait, Micros, Position, Store as _, read};
+use crate::store::{Advance, LockWait, Micros, Position, Store as _, read};
 
 /// A partition's position and what its owner last said of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +86,29 @@ pub async fn accepted(connection: &mut PgConnection) -> Result<Vec<Accepted>, sq
     .await
 }
 
+impl Acceptance<'_> {
+    /// The batch with which the incarnation begins: no records, at its start.
+    pub fn advance(&self) -> Advance {
+        let seen = self.seen;
+        let numbers = Numbers {
+            partition: seen.partition,
+            batch: seen.next_batch,
+            incarnation: seen.incarnation + 1,
+            from_offset: self.start_offset,
+            next_offset: self.start_offset,
+            first_seq: seen.next_seq,
+            next_seq: seen.next_seq,
+            recorded_at: self.now,
+            ..Numbers::default()
+        };
+        Advance {
+            numbers,
+            chain_head: Chain::after(&seen.chain_head).close(&numbers),
+            anchor: None,
+        }
+    }
+}
+
 impl Postgres {
     /// Begins a new incarnation of the partition, with a batch of its own that has no records. The lane
     /// that owns it notices within seconds.
@@ -122,18 +145,11 @@ async fn begin_incarnation(
         operator,
         now,
     } = acceptance;
-    let numbers = Numbers {
-        partition: seen.partition,
-        batch: seen.next_batch,
-        incarnation: seen.incarnation + 1,
-        from_offset: start_offset,
-        next_offset: start_offset,
-        first_seq: seen.next_seq,
-        next_seq: seen.next_seq,
-        recorded_at: now,
-        ..Numbers::default()
-    };
-    let head = Chain::after(&seen.chain_head).close(&numbers);
+    let Advance {
+        numbers,
+        chain_head: head,
+        ..
+    } = acceptance.advance();
     sqlx::query!(
         "insert into millrace.batches (partition, batch, incarnation, from_offset, next_offset, first_seq,
              next_seq, posted, duplicate, rejected, refused, parked, discarded, skipped, recorded_at,

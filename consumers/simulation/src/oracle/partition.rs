@@ -79,7 +79,7 @@ impl Partition {
         }
         if let Some((old, offset)) = self.anchor
             && old != version
-            && log.is_comparable(old, offset)
+            && offset >= log.start
             && !is_same(log.record(old, offset), log.record(version, offset))
         {
             return Err("the records are of another log, and no operator has accepted it".into());
