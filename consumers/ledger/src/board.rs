@@ -13,7 +13,8 @@ use crate::store::PartitionStatus;
 /// What all lanes of a process share.
 #[derive(Debug, Default)]
 struct Shared {
-    partitions: BTreeMap<i32, PartitionStatus>,
+    /// With the lane that said so.
+    partitions: BTreeMap<i32, (usize, PartitionStatus)>,
     lanes: BTreeMap<usize, Report>,
 }
 
@@ -26,7 +27,7 @@ struct Report {
 }
 
 /// A lane reports each second, and waits for nothing else much longer than this.
-const SILENCE_MAX: Duration = Duration::from_secs(15);
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// One lane's handle on the board of its process.
 #[derive(Debug, Default)]
@@ -85,20 +86,38 @@ impl Board {
     pub fn picture(&self) -> Picture {
         self.with(|shared| {
             let mut problems: BTreeSet<_> = BTreeSet::new();
+            let mut silent = BTreeMap::new();
             for (lane, report) in &shared.lanes {
                 problems.extend(report.problems.iter().cloned());
                 let silence = report.at.elapsed();
                 if silence > SILENCE_MAX {
                     let seconds = silence.as_secs();
-                    problems.insert(format!("lane {lane} has not reported for {seconds} s"));
+                    let problem = format!("lane {lane} has not reported for {seconds} s");
+                    problems.insert(problem.clone());
+                    silent.insert(*lane, problem);
                 }
             }
+            let partitions = shared.partitions.values().map(|(lane, status)| {
+                let status = status.clone();
+                match silent.get(lane) {
+                    Some(problem) if status.state != "stopped" => status.silent(problem.clone()),
+                    _ => status,
+                }
+            });
             Picture {
-                partitions: shared.partitions.values().cloned().collect(),
+                partitions: partitions.collect(),
                 lanes: shared.lanes.len(),
                 problems: problems.into_iter().collect(),
             }
         })
+    }
+
+    /// Says in the metrics what the lanes that are silent do not: their last words are true no more. To be
+    /// called now and then.
+    pub fn tell_silent(&self) {
+        let picture = self.picture();
+        let silent = picture.partitions.iter().filter(|p| p.state == "stalled");
+        silent.for_each(observe::partition);
     }
 
     /// Another lane's, or nobody's.
@@ -144,7 +163,7 @@ impl Board {
             age.caught_up_at = now;
         }
         let detail = match state {
-            State::Stopped(stop) => stop.to_string(),
+            State::Stopped { stop, .. } => stop.to_string(),
             State::Unchecked | State::Active(_) => String::new(),
         };
         PartitionStatus {
@@ -165,7 +184,8 @@ impl Board {
         self.report(self.lane, problems.to_vec());
         self.with(|shared| {
             for status in statuses {
-                shared.partitions.insert(status.partition, status);
+                let partition = status.partition;
+                shared.partitions.insert(partition, (self.lane, status));
             }
         });
     }

@@ -87,6 +87,16 @@ pub struct ResolutionRow<'a> {
     pub operator: &'a str,
 }
 
+/// A row of `incarnations` as the chain sees it.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the columns are described with the table")]
+pub struct AcceptanceRow<'a> {
+    pub previous_position: i64,
+    pub accepted_at: i64,
+    pub reason: &'a str,
+    pub operator: &'a str,
+}
+
 /// The chain of one batch while its rows are added in order of `seq`.
 #[derive(Debug, Clone)]
 pub struct Chain(Sha256);
@@ -127,6 +137,13 @@ impl Chain {
     pub fn resolution(&mut self, row: &ResolutionRow<'_>) {
         let code = if row.is_discarded { 2 } else { 1 };
         self.tag(b'S', row.seq, row.parked_seq, row.recorded_at, code);
+        self.bytes(Some(row.reason.as_bytes()));
+        self.bytes(Some(row.operator.as_bytes()));
+    }
+
+    /// Adds the row of `incarnations` that goes with the batch, which has no other.
+    pub fn acceptance(&mut self, row: &AcceptanceRow<'_>) {
+        self.tag(b'A', 0, row.previous_position, row.accepted_at, 0);
         self.bytes(Some(row.reason.as_bytes()));
         self.bytes(Some(row.operator.as_bytes()));
     }

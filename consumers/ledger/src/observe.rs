@@ -11,7 +11,7 @@ use millrace_metrics::{
 use millrace_rules::Reason;
 use tracing::error;
 
-use crate::pipeline::plan::Outcome;
+use crate::pipeline::outcome::Outcome;
 use crate::pipeline::sentinel::Violation;
 use crate::record::Batch;
 use crate::store::PartitionStatus;
@@ -117,11 +117,7 @@ pub(crate) fn retried() {
 
 pub(crate) fn partition(status: &PartitionStatus) {
     let stalled = status.state == "stalled";
-    let active = if stalled || status.state == "active" {
-        1.0
-    } else {
-        0.0
-    };
+    let active = if status.state == "active" { 1.0 } else { 0.0 };
     let partition = status.partition.to_string();
     gauge!(LEDGER_STALLED, "partition" => partition).set(if stalled { 1.0 } else { 0.0 });
     let end = status.bounds.map(|bounds| bounds.end);

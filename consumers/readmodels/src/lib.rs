@@ -40,4 +40,4 @@ pub use model::{Mode, Model, all};
 pub use positions::record_failure;
 pub use runner::{Options, run};
 pub use status::{Database, ModelStatus, Status};
-pub use verify::{Difference, verify};
+pub use verify::{Difference, Verified, verify};

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use millrace_ledger::kafka::log::Topic;
 use millrace_ledger::parking::Selection;
-use millrace_ledger::pipeline::plan::Outcome;
+use millrace_ledger::pipeline::outcome::Outcome;
 use millrace_ledger::store::{
     Attached, Error, LockWait, OpenParked, PartitionStatus, Policies, Position, Store,
 };

@@ -15,6 +15,8 @@ pub struct Summary {
     pub runs: u64,
     /// All that they went through.
     pub counts: Counts,
+    /// A digest of every step of every run, whatever their order: the same seeds give the same one.
+    pub trace_hash: u64,
     /// Those that failed; seeds ascending.
     pub failures: Vec<Report>,
 }
@@ -70,6 +72,7 @@ impl Summary {
     pub fn add(&mut self, report: Report) {
         self.runs += 1;
         self.counts.merge(&report.counts);
+        self.trace_hash = self.trace_hash.wrapping_add(report.trace_hash);
         if report.failure.is_some() {
             self.failures.push(report);
         }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use millrace_ledger::chain::GENESIS;
 use millrace_ledger::kafka::log::Topic;
 use millrace_ledger::parking::Selection;
-use millrace_ledger::pipeline::plan::Outcome;
+use millrace_ledger::pipeline::outcome::Outcome;
 use millrace_ledger::store::positions::{Acceptance, Found};
 use millrace_ledger::store::{
     Attached, Error, LockWait, OpenParked, PartitionStatus, Policies, Position, Store,
@@ -187,6 +187,7 @@ impl Store for MemoryStore {
                 && selection
                     .log_offset
                     .is_none_or(|offset| row.log_offset == offset)
+                && selection.seq.is_none_or(|seq| row.seq == seq)
         };
         let chosen = tables
             .open(partition, after_seq)

@@ -75,8 +75,12 @@ async fn work<B: Backend>(
     if !give_up {
         return Ok(());
     }
-    for (offset, reason, _) in remaining {
-        if reason == ParkReason::Behind.as_str() || reason == ParkReason::DatabaseRefused.as_str() {
+    for record in remaining {
+        let offset = record.log_offset;
+        if [ParkReason::Behind, ParkReason::DatabaseRefused]
+            .iter()
+            .any(|reason| reason.as_str() == record.reason)
+        {
             continue;
         }
         let selection = Selection {

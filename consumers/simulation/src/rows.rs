@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use millrace_ledger::chain;
-use millrace_ledger::pipeline::plan::{self, Outcome};
+use millrace_ledger::pipeline::outcome::{self, Outcome};
 use millrace_ledger::store::Advance;
 
 /// An [`Outcome`] that borrows nothing.
@@ -120,7 +120,7 @@ impl Rows {
 }
 
 impl LedgerRow {
-    fn of(row: &plan::LedgerRow<'_>) -> Self {
+    fn of(row: &outcome::LedgerRow<'_>) -> Self {
         let transaction = row.transaction;
         Self {
             partition: row.partition,
@@ -149,7 +149,7 @@ impl LedgerRow {
 }
 
 impl RawRow {
-    fn of(row: &plan::RawRow<'_>, id: Option<uuid::Uuid>) -> Self {
+    fn of(row: &outcome::RawRow<'_>, id: Option<uuid::Uuid>) -> Self {
         Self {
             partition: row.partition,
             seq: row.seq,
@@ -185,7 +185,7 @@ impl RawRow {
 }
 
 impl RefusedRow {
-    fn of(row: &plan::RefusedRow<'_>) -> Self {
+    fn of(row: &outcome::RefusedRow<'_>) -> Self {
         Self {
             raw: RawRow::of(&row.raw, row.read.id),
             debit_account: row.read.debit_account.clone(),
@@ -210,12 +210,12 @@ impl RefusedRow {
 }
 
 impl ResolutionRow {
-    fn of(row: &plan::ResolutionRow<'_>) -> Self {
+    fn of(row: &outcome::ResolutionRow<'_>) -> Self {
         Self {
             partition: row.partition,
             seq: row.seq,
             parked_seq: row.parked_seq,
-            is_discarded: row.resolution == plan::Resolution::Discarded,
+            is_discarded: row.resolution == outcome::Resolution::Discarded,
             reason: row.reason.to_owned(),
             operator: row.operator.to_owned(),
         }
@@ -234,7 +234,7 @@ impl ResolutionRow {
 }
 
 impl Delta {
-    fn of(delta: &plan::Delta<'_>) -> Self {
+    fn of(delta: &outcome::Delta<'_>) -> Self {
         Self {
             account: delta.account.into(),
             currency: delta.currency,

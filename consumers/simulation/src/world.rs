@@ -109,7 +109,7 @@ pub struct Counts {
     pub rebalances: u64,
     /// Batches begun by a lane whose partition was another's already.
     pub zombie_writes: u64,
-    /// Those of them that were committed, because they came first.
+    /// Partitions whose batch was committed by a lane that had just lost them, because it came first.
     pub zombie_commits: u64,
     /// Connections of frozen owners that were ended.
     pub frozen_ended: u64,

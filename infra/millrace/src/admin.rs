@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use metrics_exporter_prometheus::PrometheusHandle;
-use millrace_http::Limits;
+use millrace_http::{Limits, Problem};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -51,7 +51,10 @@ pub async fn serve(
     tracing::info!("admin port: http://{bound}/metrics, /livez and /readyz");
     let mut tasks = JoinSet::new();
     tasks.spawn(keep_up(metrics.clone(), stop.clone()));
-    let router = router(metrics, readiness).merge(more);
+    let router = router(metrics, readiness)
+        .merge(more)
+        .route("/", any(show_nothing))
+        .route("/{*path}", any(show_nothing));
     tasks.spawn(millrace_http::serve(
         listener,
         router,
@@ -76,6 +79,15 @@ pub async fn keep_up(metrics: PrometheusHandle, stop: CancellationToken) {
     while stop.run_until_cancelled(turn.tick()).await.is_some() {
         metrics.run_upkeep();
     }
+}
+
+async fn show_nothing(uri: Uri) -> Problem {
+    let shown: String = uri.path().chars().take(200).collect();
+    let detail = format!(
+        "there is nothing at {shown}; the admin port has /metrics, /livez and /readyz, and the ledger's \
+         /parked, /parked/PARTITION/OFFSET, /parked/replay and /parked/discard"
+    );
+    Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
 }
 
 async fn show_metrics(State(parts): State<Parts>) -> Response {

@@ -48,7 +48,7 @@ const KAFKA_PREFIX: &str = "MILLRACE_KAFKA_";
   psql \"$DATABASE_URL\" -c 'select * from reports.balances limit 10'
   millrace verify
 
-Any librdkafka property can be set by environment: MILLRACE_KAFKA_SECURITY_PROTOCOL=SASL_SSL
+Any librdkafka property can be set by environment: MILLRACE_KAFKA_SECURITY_PROTOCOL=SASL_SSL \
 sets security.protocol.")]
 pub struct Cli {
     /// How log lines look.
@@ -206,6 +206,9 @@ impl Kafka {
     }
 }
 
+/// A database that does not answer by then is away.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Where Postgres is.
 #[derive(Debug, Clone, Args)]
 pub struct Database {
@@ -221,17 +224,28 @@ impl Database {
         use sqlx::ConnectOptions as _;
         let options = self.database_url.clone().application_name("millrace");
         let (host, port) = (options.get_host().to_owned(), options.get_port());
-        options
-            .connect()
-            .await
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await;
+        connected
+            .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
             .with_context(|| format!("connecting to Postgres at {host}:{port}"))
     }
 
     /// The same to a database of this version.
     pub async fn connect_migrated(&self) -> anyhow::Result<sqlx::PgConnection> {
+        use anyhow::Context as _;
         let mut connection = self.connect().await?;
-        schema::check(&mut connection).await?;
-        Ok(connection)
+        match schema::check(&mut connection).await {
+            Err(error) if error.is_forbidden() => {
+                Err(error).context(
+                    "this login may not read the schema millrace: take one of role millrace_writer, or a \
+                     member of pg_read_all_data to verify, export and mark",
+                )
+            }
+            checked => {
+                checked?;
+                Ok(connection)
+            }
+        }
     }
 }
 
@@ -246,11 +260,11 @@ pub struct Operator {
 impl Operator {
     /// The name.
     pub fn name(&self) -> String {
-        let user = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
-        let named = self.operator.clone().or_else(|| user().ok());
+        let user = |name| std::env::var(name).ok().filter(|name| !name.is_empty());
+        let named = self.operator.clone().or_else(|| user("USER"));
         named
-            .filter(|name| !name.is_empty())
-            .unwrap_or_else(|| "unknown".into())
+            .or_else(|| user("LOGNAME"))
+            .unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
     }
 }
 
@@ -370,6 +384,12 @@ fn chain_of(failure: &anyhow::Error) -> String {
         }
         text.push_str(&cause);
     }
+    for cause in failure.chain() {
+        if let Some(sqlx::Error::Database(error)) = cause.downcast_ref() {
+            // With the line of the server's source.
+            text = text.replace(&error.to_string(), error.message());
+        }
+    }
     text
 }
 
@@ -381,8 +401,30 @@ pub fn eprint(line: &str) {
 
 /// Writes a line of a tool's result.
 pub fn print(line: &str) {
-    // Whoever has stopped reading (`| head`) does not need the rest.
-    let _ = writeln!(std::io::stdout(), "{line}");
+    print_raw(format!("{line}\n").as_bytes());
+}
+
+/// Writes a tool's result as it is. Whoever has stopped reading (`| head`) does not need the rest; a result
+/// that cannot be written is none, and ends the process.
+pub fn print_raw(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprint(&format!("error: writing the result: {error}"));
+            std::process::exit(1);
+        }
+        _ => {}
+    }
+}
+
+/// Text that may do nothing to a terminal: neither controls, line ends among them, nor marks that turn the
+/// writing around.
+pub fn printable(text: &str) -> String {
+    let escaped = |character: char| match character {
+        '"' | '\'' | '\\' => character.into(),
+        _ => character.escape_debug().collect::<String>(),
+    };
+    text.chars().map(escaped).collect()
 }
 
 /// The environment variable that an invalid value came from, if it was not given as a flag.

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request as HttpRequest, State};
@@ -15,19 +16,22 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use millrace_http::Problem;
 use millrace_ledger::parking::Selection;
-use millrace_ledger::pipeline::plan::Resolution;
+use millrace_ledger::pipeline::outcome::Resolution;
 use millrace_ledger::store::parked::{self, Listing};
 use serde::Deserialize;
 use serde_json::Value;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
-use tracing::error;
+use tracing::{error, info};
 
-use crate::parking::{Request, describe, list, park_reason, resolve, summary};
+use crate::parking::{Ambiguous, Request, describe, list, park_reason, resolve, summary};
 
 /// How many records a listing may show.
 const LIMIT_MAX: u32 = 1_000;
 const LIMIT: u32 = 100;
+
+/// A database that does not answer by then is away.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The routes, for an admin port at `address`.
 pub fn router(database: PgConnectOptions, address: IpAddr) -> Router {
@@ -69,6 +73,8 @@ fn is_loopback(host: &str) -> bool {
 #[serde(deny_unknown_fields)]
 struct Listed {
     partition: Option<i32>,
+    offset: Option<i64>,
+    seq: Option<i64>,
     key: Option<String>,
     key_hex: Option<String>,
     parked_for: Option<String>,
@@ -77,12 +83,20 @@ struct Listed {
     limit: Option<u32>,
 }
 
+/// Which of those at an offset.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Shown {
+    seq: Option<i64>,
+}
+
 /// What is to be done with which.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
     partition: Option<i32>,
     offset: Option<i64>,
+    seq: Option<i64>,
     key: Option<String>,
     key_hex: Option<String>,
     parked_for: Option<String>,
@@ -104,6 +118,7 @@ async fn show_list(
 ) -> Answer {
     let Query(listed) = query.map_err(|error| invalid(&error.body_text()))?;
     let key = key(listed.key, listed.key_hex)?;
+    place(listed.partition, listed.offset, listed.seq)?;
     if let Some(name) = &listed.parked_for {
         park_reason(name).map_err(|why| invalid(&why).field("parked_for"))?;
     }
@@ -115,7 +130,8 @@ async fn show_list(
         partition: listed.partition,
         key: key.as_deref(),
         reason: listed.parked_for.as_deref(),
-        log_offset: None,
+        log_offset: listed.offset,
+        seq: listed.seq,
         all: listed.all,
         with_bytes: false,
         limit: limit.into(),
@@ -128,14 +144,17 @@ async fn show_list(
 async fn show_one(
     State(database): Database,
     path: Result<Path<(i32, i64)>, PathRejection>,
+    query: Result<Query<Shown>, QueryRejection>,
 ) -> Answer {
     let Path((partition, offset)) = path.map_err(|error| invalid(&error.body_text()))?;
+    let Query(Shown { seq }) = query.map_err(|error| invalid(&error.body_text()))?;
     let listing = Listing {
         partition: Some(partition),
         log_offset: Some(offset),
+        seq,
         all: true,
         with_bytes: true,
-        limit: 1,
+        limit: 10,
         ..Listing::default()
     };
     let mut connection = connect(&database).await?;
@@ -147,6 +166,12 @@ async fn show_one(
             format!("no record of partition {partition} at offset {offset} was ever parked");
         Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
     })?;
+    if found.len() > 1 {
+        let seqs: Vec<_> = found.iter().map(|record| record.seq.to_string()).collect();
+        let seqs = seqs.join(" or ");
+        let detail = format!("several records were parked there: say which with ?seq={seqs}");
+        return Err(Problem::new(StatusCode::CONFLICT, "ambiguous", detail).field("seq"));
+    }
     Ok(Json(describe(record)))
 }
 
@@ -167,6 +192,9 @@ async fn run(
     let request = request(wanted, resolution)?;
     let resolved = resolve(&database, &request, |_, _| {}).await;
     let resolved = resolved.map_err(|failure| {
+        if let Some(ambiguous) = failure.downcast_ref::<Ambiguous>() {
+            return invalid(&ambiguous.to_string()).field("seq");
+        }
         error!(error = format!("{failure:#}"), "resolving parked records");
         let detail = format!("{failure:#}; what was committed stays, and it is safe to repeat");
         Problem::new(
@@ -176,6 +204,15 @@ async fn run(
         )
         .retry_after(1)
     })?;
+    info!(
+        operator = request.operator,
+        reason = request.reason,
+        dry_run = request.dry_run,
+        resolved = resolved.count(),
+        still_parked = resolved.remaining_count,
+        "parked records {}",
+        resolution.as_str()
+    );
     Ok(Json(summary(&resolved, request.dry_run)))
 }
 
@@ -185,11 +222,10 @@ fn request(wanted: Wanted, resolution: Resolution) -> Result<Request, Problem> {
         key: key(wanted.key, wanted.key_hex)?,
         reason: code.map_err(|why| invalid(&why).field("parked_for"))?,
         log_offset: wanted.offset,
+        seq: wanted.seq,
         also_keys: Vec::new(),
     };
-    if wanted.offset.is_some() && wanted.partition.is_none() {
-        return Err(invalid("an offset is one of a partition").field("partition"));
-    }
+    place(wanted.partition, wanted.offset, wanted.seq)?;
     let says_which = wanted.partition.is_some() || selection != Selection::default();
     if says_which == wanted.all || (wanted.all && resolution == Resolution::Discarded) {
         let which = "say which: partition, offset, key, key_hex or parked_for; to replay, or all: true alone";
@@ -212,6 +248,20 @@ fn request(wanted: Wanted, resolution: Resolution) -> Result<Request, Problem> {
     })
 }
 
+/// A place in the log.
+fn place(partition: Option<i32>, offset: Option<i64>, seq: Option<i64>) -> Result<(), Problem> {
+    if partition.is_some_and(|partition| partition < 0) {
+        return Err(invalid("a partition is 0 or more").field("partition"));
+    }
+    if offset.is_some_and(|offset| offset < 0) {
+        return Err(invalid("an offset is 0 or more").field("offset"));
+    }
+    if (offset.is_some() || seq.is_some()) && partition.is_none() {
+        return Err(invalid("an offset or seq is one of a partition").field("partition"));
+    }
+    Ok(())
+}
+
 fn text(text: &str, field: &'static str) -> Result<String, Problem> {
     crate::cli::reason(text).map_err(|why| invalid(&why).field(field))
 }
@@ -229,7 +279,11 @@ fn key(text: Option<String>, digits: Option<String>) -> Result<Option<Vec<u8>>, 
 
 async fn connect(database: &PgConnectOptions) -> Result<PgConnection, Problem> {
     let options = database.clone().application_name("millrace admin");
-    options.connect().await.map_err(|error| unavailable(&error))
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, options.connect());
+    match connecting.await {
+        Ok(connected) => connected.map_err(|error| unavailable(&error)),
+        Err(_) => Err(unavailable(&sqlx::Error::PoolTimedOut)),
+    }
 }
 
 fn invalid(detail: &str) -> Problem {
@@ -284,6 +338,14 @@ mod tests {
         assert!(parse(r#"{"operator": "ann", "all": true}"#, replayed).is_ok());
         assert!(parse(r#"{"operator": "ann", "all": true, "key": "a"}"#, replayed).is_err());
         assert!(parse(r#"{"operator": "ann", "offset": 1}"#, replayed).is_err());
+        assert!(
+            parse(
+                r#"{"operator": "ann", "offset": -1, "partition": 0}"#,
+                replayed
+            )
+            .is_err()
+        );
+        assert!(parse(r#"{"operator": "ann", "partition": -1}"#, replayed).is_err());
         assert!(parse(r#"{"operator": " ", "key": "a"}"#, replayed).is_err());
         assert!(parse(r#"{"operator": "ann", "key_hex": "6"}"#, replayed).is_err());
         let found = parse(r#"{"operator": "ann", "key_hex": "6b"}"#, replayed).unwrap();

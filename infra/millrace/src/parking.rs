@@ -3,7 +3,7 @@
 use millrace_ledger::group::SystemClock;
 use millrace_ledger::parking::{self, Order, Resolved, Selection};
 use millrace_ledger::pipeline::lane::Clock as _;
-use millrace_ledger::pipeline::plan::Resolution;
+use millrace_ledger::pipeline::outcome::Resolution;
 use millrace_ledger::store::parked::{self, Parked};
 use millrace_ledger::store::postgres::Postgres;
 use millrace_rules::ParkReason;
@@ -26,6 +26,14 @@ pub struct Request {
     pub operator: String,
     /// Whether nothing is to be changed.
     pub dry_run: bool,
+}
+
+/// Several open records are at the offset that was named.
+#[derive(Debug, thiserror::Error)]
+#[error("several open records were parked at offset {offset}: say which by its seq, {seqs}")]
+pub struct Ambiguous {
+    offset: i64,
+    seqs: String,
 }
 
 /// The code of a reason's name.
@@ -51,6 +59,7 @@ pub async fn resolve(
     let Some((partitions, open)) = parked::open_partitions(&mut connection).await? else {
         return Ok(Resolved::default());
     };
+    refuse_ambiguous(&mut connection, request).await?;
     let mut store = Postgres::new(database.clone(), format!("operator {}", request.operator));
     let mut all = Resolved::default();
     let chosen = open
@@ -78,12 +87,40 @@ pub async fn resolve(
     Ok(all)
 }
 
+/// An offset means one record: of a topic that was recreated, two may have been parked there.
+async fn refuse_ambiguous(connection: &mut PgConnection, request: &Request) -> anyhow::Result<()> {
+    let Selection {
+        log_offset: Some(offset),
+        seq: None,
+        ..
+    } = request.selection
+    else {
+        return Ok(());
+    };
+    let listing = parked::Listing {
+        partition: request.partition,
+        log_offset: Some(offset),
+        limit: 10,
+        ..parked::Listing::default()
+    };
+    let open = parked::list(connection, listing).await?;
+    if open.len() > 1 {
+        let seqs: Vec<_> = open.iter().map(|record| record.seq.to_string()).collect();
+        return Err(Ambiguous {
+            offset,
+            seqs: seqs.join(" or "),
+        }
+        .into());
+    }
+    Ok(())
+}
+
 /// The histogram and the records of a listing, as JSON.
 pub async fn list(
     connection: &mut PgConnection,
     listing: parked::Listing<'_>,
 ) -> Result<Value, sqlx::Error> {
-    let groups: Vec<_> = parked::groups(connection)
+    let groups: Vec<_> = parked::groups(connection, listing)
         .await?
         .into_iter()
         .map(|group| {
@@ -136,7 +173,14 @@ pub fn summary(resolved: &Resolved, dry_run: bool) -> Value {
     let remaining: Vec<_> = resolved
         .remaining
         .iter()
-        .map(|(offset, reason, detail)| json!({"offset": offset, "reason": reason, "detail": detail}))
+        .map(|record| {
+            json!({
+                "partition": record.partition,
+                "offset": record.log_offset,
+                "reason": record.reason,
+                "detail": record.detail,
+            })
+        })
         .collect();
     json!({
         "dry_run": dry_run,

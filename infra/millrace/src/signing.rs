@@ -59,6 +59,9 @@ pub fn generate(path: &Path) -> anyhow::Result<()> {
     filled.map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
     let pair = Ed25519KeyPair::from_seed_unchecked(&seed)
         .map_err(|error| anyhow::anyhow!("making the key: {error}"))?;
+    for path in [path, &public_key_path(path)] {
+        refuse_existing(path)?;
+    }
     let private = pem(PRIVATE_LABEL, &[&PRIVATE_KEY_PREFIX[..], &seed].concat());
     let public = [&PUBLIC_KEY_PREFIX[..], pair.public_key().as_ref()].concat();
     write_new(path, private.as_bytes(), 0o600)?;
@@ -69,10 +72,19 @@ pub fn generate(path: &Path) -> anyhow::Result<()> {
     )
 }
 
-/// Signs a file with the key in another.
-pub fn sign(file: &Path, bytes: &[u8], key: &Path) -> anyhow::Result<()> {
-    let pair = private_key(key)?;
-    write_new(&signature_path(file), pair.sign(bytes).as_ref(), 0o644)
+/// A private key.
+pub struct Signer(Ed25519KeyPair);
+
+impl Signer {
+    /// Of a file.
+    pub fn read(key: &Path) -> anyhow::Result<Self> {
+        private_key(key).map(Self)
+    }
+
+    /// Signs a file: the signature goes beside it.
+    pub fn sign(&self, file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+        write_new(&signature_path(file), self.0.sign(bytes).as_ref(), 0o644)
+    }
 }
 
 /// The signature beside a file must be that of its bytes.
@@ -100,6 +112,7 @@ pub fn check(file: &Path, bytes: &[u8], public_key: &Path) -> anyhow::Result<()>
 
 /// Writes a file that must not be there yet.
 pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+    refuse_existing(path)?;
     let opened = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -111,6 +124,17 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
             file.sync_all()
         })
         .with_context(|| format!("writing {}", path.display()))
+}
+
+/// What is there is not replaced; said before anything is written.
+pub fn refuse_existing(path: &Path) -> anyhow::Result<()> {
+    if path.exists() {
+        bail!(
+            "{} is there already and is not replaced: name another file, or move it away",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 fn private_key(path: &Path) -> anyhow::Result<Ed25519KeyPair> {
@@ -166,7 +190,9 @@ MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
         let dir = tempfile::tempdir().unwrap();
         let (key, file) = (dir.path().join("key"), dir.path().join("file"));
         generate(&key).unwrap();
-        sign(&file, b"content", &key).unwrap();
+        Signer::read(&key)
+            .and_then(|key| key.sign(&file, b"content"))
+            .unwrap();
         let public = public_key_path(&key);
         check(&file, b"content", &public).unwrap();
         assert!(check(&file, b"content.", &public).is_err());
@@ -175,8 +201,13 @@ MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
         assert!(check(&file, b"content", &public_key_path(&other)).is_err());
         // The two are not mixed up, and nothing is replaced.
         assert!(check(&file, b"content", &key).is_err());
-        assert!(sign(&dir.path().join("x"), b"", &public).is_err());
-        assert!(generate(&key).is_err() && sign(&file, b"content", &key).is_err());
+        assert!(Signer::read(&public).is_err());
+        assert!(
+            generate(&key).is_err()
+                && Signer::read(&key)
+                    .and_then(|key| key.sign(&file, b"content"))
+                    .is_err()
+        );
     }
 
     #[test]
@@ -186,7 +217,9 @@ MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
         let public = public_key_path(&key);
         write_new(&key, PRIVATE.as_bytes(), 0o600).unwrap();
         write_new(&public, PUBLIC.as_bytes(), 0o644).unwrap();
-        sign(&file, b"content", &key).unwrap();
+        Signer::read(&key)
+            .and_then(|key| key.sign(&file, b"content"))
+            .unwrap();
         check(&file, b"content", &public).unwrap();
         let document = parse_pem(PRIVATE, PRIVATE_LABEL).unwrap();
         assert!(document.starts_with(&PRIVATE_KEY_PREFIX));
@@ -197,7 +230,7 @@ MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
         let dir = tempfile::tempdir().unwrap();
         let key = dir.path().join("key");
         write_new(&key, PRIVATE.as_bytes(), 0o640).unwrap();
-        let error = sign(&dir.path().join("file"), b"", &key).unwrap_err();
+        let error = Signer::read(&key).err().unwrap();
         assert!(error.to_string().contains("chmod 600"), "{error}");
     }
 }

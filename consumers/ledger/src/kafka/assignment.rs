@@ -21,7 +21,12 @@ pub enum State {
     /// It is read and applied.
     Active(Cursor),
     /// It waits for an operator.
-    Stopped(Stop),
+    Stopped {
+        /// Why.
+        stop: Stop,
+        /// What the database has applied, where the log can be compared with it.
+        position: Option<i64>,
+    },
 }
 
 impl State {
@@ -30,7 +35,7 @@ impl State {
         match self {
             Self::Active(cursor) if cursor.is_recognised() => "active",
             Self::Unchecked | Self::Active(_) => "unchecked",
-            Self::Stopped(_) => "stopped",
+            Self::Stopped { .. } => "stopped",
         }
     }
 
@@ -38,8 +43,19 @@ impl State {
     pub fn position(&self) -> Option<i64> {
         match self {
             Self::Active(cursor) => Some(cursor.position),
-            Self::Unchecked | Self::Stopped(_) => None,
+            Self::Stopped { position, .. } => *position,
+            Self::Unchecked => None,
         }
+    }
+
+    fn stopped(&self, stop: Stop) -> Self {
+        let position = match stop {
+            Stop::LogStartBeyond { position, .. } => Some(position),
+            // Log and database are not of one another.
+            _ if stop.is_found_by_checks() => None,
+            _ => self.position(),
+        };
+        Self::Stopped { stop, position }
     }
 }
 
@@ -105,30 +121,42 @@ impl Assignment {
         let result = stays(found, known)
             .and_then(|()| fit(partition, found.position, bounds))
             .map(|()| Cursor::new(found, bounds));
-        let (state, result) = match result {
+        match result {
             Ok(cursor) => {
                 let from = cursor.read_from();
-                (State::Active(cursor), Ok(from))
+                self.set(partition, State::Active(cursor));
+                Ok(from)
             }
-            Err(stop) => (State::Stopped(stop.clone()), Err(stop)),
-        };
-        self.set(partition, state);
-        result
+            Err(stop) => {
+                self.stop(partition, stop.clone());
+                Err(stop)
+            }
+        }
     }
 
     /// The partition waits for an operator.
     pub fn stop(&mut self, partition: i32, stop: Stop) {
-        self.set(partition, State::Stopped(stop));
+        if let Some(current) = self.partitions.get_mut(&partition) {
+            *current = current.stopped(stop);
+        }
     }
 
     /// Partitions that a check has stopped are checked again: the topic may have the right partition count
     /// by now, or an operator has accepted what is wrong.
     pub fn recheck_stopped(&mut self) {
         for state in self.partitions.values_mut() {
-            if matches!(state, State::Stopped(stop) if stop.is_found_by_checks()) {
+            if matches!(state, State::Stopped { stop, .. } if stop.is_found_by_checks()) {
                 *state = State::Unchecked;
             }
         }
+    }
+
+    /// The partitions that wait for an operator, ascending.
+    pub fn stopped(&self) -> Vec<i32> {
+        self.partitions()
+            .filter(|(_, state)| matches!(state, State::Stopped { .. }))
+            .map(|(partition, _)| partition)
+            .collect()
     }
 
     /// All active partitions are checked again, and so begin anew.
@@ -172,7 +200,7 @@ impl Assignment {
     }
 
     fn show(&mut self, partition: i32, stop: Stop) {
-        self.set(partition, State::Stopped(stop.clone()));
+        self.stop(partition, stop.clone());
         self.stops.push((partition, stop));
     }
 
@@ -262,7 +290,7 @@ impl Assignment {
         self.partitions()
             .filter_map(|(partition, state)| match state {
                 State::Active(cursor) => Some((partition, cursor)),
-                State::Unchecked | State::Stopped(_) => None,
+                State::Unchecked | State::Stopped { .. } => None,
             })
     }
 
@@ -372,6 +400,28 @@ mod tests {
         };
         assert_eq!(assignment.check(&at(4), short, None), Err(stop));
         assert!(assignment.unchecked().is_empty());
+    }
+
+    #[test]
+    fn a_stopped_partition_has_its_position_where_the_log_is_still_its_own() {
+        let mut assignment = active(4);
+        let position = |assignment: &Assignment| assignment.partitions().next()?.1.position();
+        assignment.stop(0, Stop::Contradiction("rows".into()));
+        assert_eq!(position(&assignment), Some(4));
+        assert_eq!(assignment.stopped(), [0]);
+        assignment.assign(&[0]);
+        let start = Bounds { start: 5, end: 9 };
+        assert!(assignment.check(&at(4), start, None).is_err());
+        assert_eq!(position(&assignment), Some(4));
+        let mut assignment = active(4);
+        assignment.stop(
+            0,
+            Stop::AnotherLog {
+                partition: 0,
+                offset: 3,
+            },
+        );
+        assert_eq!(position(&assignment), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -29,6 +29,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The same for a partition's bounds. Short: one without a leader answers nothing, and others wait.
 const BOUNDS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a hint may be unanswered before another follows all the same.
+const HINT_ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// A rebalance takes a few seconds; beyond, it is a problem that readiness tells.
 const OUTSIDE_MAX_S: u32 = 8;
@@ -120,6 +123,19 @@ pub struct KafkaLog {
     running: BTreeSet<i32>,
     /// The last hint.
     hinted: Vec<Hint>,
+    hinted_at: Instant,
+    /// What came while the last hint had no answer.
+    put_off: Vec<Hint>,
+}
+
+impl Drop for KafkaLog {
+    /// Whoever stops leaves the last word behind.
+    fn drop(&mut self) {
+        let put_off = std::mem::take(&mut self.put_off);
+        if !put_off.is_empty() {
+            self.commit(&put_off);
+        }
+    }
 }
 
 impl KafkaLog {
@@ -140,6 +156,8 @@ impl KafkaLog {
             topic: settings.topic.clone(),
             running: BTreeSet::new(),
             hinted: Vec::new(),
+            hinted_at: Instant::now(),
+            put_off: Vec::new(),
         })
     }
 
@@ -161,6 +179,8 @@ impl KafkaLog {
                 for partition in partitions {
                     self.forget(*partition);
                 }
+                // Others hint those now.
+                self.put_off.clear();
             }
             Event::OutOfRange(_) | Event::Broken(_) => {}
         }
@@ -194,6 +214,25 @@ impl KafkaLog {
             }
             error => self.mailbox.note(error, ""),
         }
+    }
+
+    /// Without waiting for the answer.
+    fn commit(&mut self, hints: &[Hint]) {
+        let offsets = hints
+            .iter()
+            .map(|hint| (hint.partition, Offset::Offset(hint.offset)));
+        let list = self.list(offsets);
+        for (mut element, hint) in list.elements().into_iter().zip(hints) {
+            element.set_metadata(metadata(hint));
+        }
+        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+            debug!(%error, "cannot hint the offsets");
+            return;
+        }
+        self.put_off.clear();
+        self.hinted = hints.to_vec();
+        self.hinted_at = Instant::now();
+        *self.mailbox.hinting() = hints.iter().map(|h| (h.partition, h.offset)).collect();
     }
 
     fn list(&self, partitions: impl IntoIterator<Item = (i32, Offset)>) -> TopicPartitionList {
@@ -326,25 +365,16 @@ impl Log for KafkaLog {
     }
 
     fn hint(&mut self, hints: &[Hint]) {
-        // One at a time: partitions are not begun while commits are unanswered.
-        let is_news = !hints.is_empty() && hints != self.hinted;
-        if !is_news || self.mailbox.hinting.swap(true, Ordering::Relaxed) {
+        if hints.is_empty() || hints == self.hinted {
             return;
         }
-        let offsets = hints
-            .iter()
-            .map(|hint| (hint.partition, Offset::Offset(hint.offset)));
-        let list = self.list(offsets);
-        for (mut element, hint) in list.elements().into_iter().zip(hints) {
-            element.set_metadata(metadata(hint));
+        // One at a time: partitions are not begun while commits are unanswered.
+        let is_answered = self.mailbox.hinting().is_empty();
+        if !is_answered && self.hinted_at.elapsed() < HINT_ANSWER_MAX {
+            self.put_off = hints.to_vec();
+            return;
         }
-        match self.consumer.commit(&list, CommitMode::Async) {
-            Ok(()) => self.hinted = hints.to_vec(),
-            Err(error) => {
-                self.mailbox.hinting.store(false, Ordering::Relaxed);
-                debug!(%error, "cannot hint the offsets");
-            }
-        }
+        self.commit(hints);
     }
 
     async fn hints(&mut self, partitions: &[i32]) -> Result<Vec<Hint>, Error> {

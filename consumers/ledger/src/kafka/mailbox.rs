@@ -61,8 +61,9 @@ pub(super) struct Mailbox {
     pub(super) refusal: Mutex<Option<String>>,
     /// Whether there is a refusal: asked for each record.
     pub(super) troubled: AtomicBool,
-    /// Whether a hint has no answer yet.
-    pub(super) hinting: AtomicBool,
+    /// Offsets that were hinted, until the statistics show them as committed: rust-rdkafka never calls back
+    /// for a commit of its own thread (librdkafka does so only where a callback, not an event, is asked for).
+    pub(super) hinting: Mutex<HashMap<i32, i64>>,
     /// The last of the errors that pass by themselves: why no broker is there.
     pub(super) last_error: Mutex<String>,
 }
@@ -78,6 +79,10 @@ impl Mailbox {
 
     pub(super) fn ended(&self) -> MutexGuard<'_, HashMap<i32, Ended>> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn hinting(&self) -> MutexGuard<'_, HashMap<i32, i64>> {
+        self.hinting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A message was handed out, or there is none any more.
@@ -195,6 +200,10 @@ impl ClientContext for Context {
                 }
             }
         }
+        self.mailbox.hinting().retain(|partition, offset| {
+            let seen = topic.partitions.get(partition);
+            seen.is_some_and(|seen| seen.committed_offset != *offset)
+        });
         let mut bounds = self.mailbox.bounds();
         for (partition, seen) in &topic.partitions {
             if *partition >= 0 && seen.ls_offset >= 0 && seen.lo_offset >= 0 {
@@ -233,13 +242,6 @@ impl ConsumerContext for Context {
             Event::Revoked(partitions)
         };
         self.mailbox.events().push_back(event);
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        self.mailbox.hinting.store(false, Ordering::Relaxed);
-        if let Err(error) = result {
-            debug!(%error, "the offsets are not hinted");
-        }
     }
 }
 

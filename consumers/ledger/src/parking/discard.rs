@@ -1,10 +1,11 @@
 //! Discard: open records that will never be applied.
 
 use crate::parking::replay::lock;
-use crate::parking::{Error, Order, Resolved, TRIES_MAX};
-use crate::pipeline::plan::{Resolution, Resolving, plan_discard};
+use crate::parking::{Error, Order, Resolved, settle};
+use crate::pipeline::outcome::Resolution;
+use crate::pipeline::plan::{Resolving, plan_discard};
 use crate::record::BATCH_RECORDS_MAX;
-use crate::store::{self, Store};
+use crate::store::Store;
 
 /// Gives up exactly the chosen records; what waits behind them stays parked until it is replayed. `clock`
 /// gives microseconds since 1970.
@@ -22,19 +23,14 @@ pub async fn discard(
         if !matches!(result, Ok(Some(_))) || order.dry_run {
             store.rollback().await;
         }
-        match result {
-            Ok(None) => return Ok(resolved),
-            Ok(Some((count, last_seq))) => {
-                (after_seq, tries) = (last_seq, 0);
+        match settle(store, order.partition, result, &mut tries).await? {
+            None => {}
+            Some(None) => return Ok(resolved),
+            Some(Some((count, last_seq))) => {
+                after_seq = last_seq;
                 *resolved.records.entry("discarded").or_default() += count;
                 progress(&resolved);
             }
-            Err(Error::Store(store::Error::Retry(_) | store::Error::Locked(_)))
-                if tries < TRIES_MAX =>
-            {
-                tries += 1;
-            }
-            Err(failure) => return Err(failure),
         }
     }
 }

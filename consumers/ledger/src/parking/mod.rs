@@ -18,7 +18,7 @@ pub use discard::discard;
 pub use headers::headers;
 pub use replay::replay;
 
-use crate::store;
+use crate::store::{self, Store};
 
 /// Which open records of a partition. What is not said does not matter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct Selection {
     pub reason: Option<i16>,
     /// The offset in the log.
     pub log_offset: Option<i64>,
+    /// Its own number: of two that were parked at the same offset of different logs, one.
+    pub seq: Option<i64>,
     /// Keys whose open records are wanted beside those that are chosen.
     pub also_keys: Vec<Vec<u8>>,
 }
@@ -53,10 +55,23 @@ pub struct Order<'a> {
 pub struct Resolved {
     /// How many, by verdict: posted, duplicate, `discarded`, or the reason of a rejection.
     pub records: BTreeMap<&'static str, u64>,
-    /// Those that stay parked: offset, reason, detail; at most [`REMAINING_NAMED_MAX`] are named.
-    pub remaining: Vec<(i64, String, String)>,
+    /// Those that stay parked; at most [`REMAINING_NAMED_MAX`] are named.
+    pub remaining: Vec<Remaining>,
     /// How many stay parked.
     pub remaining_count: u64,
+}
+
+/// A record that still cannot be applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remaining {
+    /// The partition.
+    pub partition: i32,
+    /// The offset in the log.
+    pub log_offset: i64,
+    /// Why, as of now: what it was parked for may be something else.
+    pub reason: &'static str,
+    /// What exactly is wrong.
+    pub detail: String,
 }
 
 /// How many records that stay parked are named.
@@ -67,11 +82,10 @@ impl Resolved {
         *self.records.entry(verdict).or_default() += 1;
     }
 
-    fn remains(&mut self, offset: i64, reason: &str, detail: &str) {
+    fn remains(&mut self, record: Remaining) {
         self.remaining_count += 1;
         if self.remaining.len() < REMAINING_NAMED_MAX {
-            self.remaining
-                .push((offset, reason.to_owned(), detail.to_owned()));
+            self.remaining.push(record);
         }
     }
 
@@ -103,10 +117,44 @@ pub enum Error {
     /// The database: try again.
     #[error("{0}")]
     Store(#[from] store::Error),
+    /// Somebody else holds the partition's lock for long: try again.
+    #[error("partition {0} is locked by another owner that does not end its work: {1}")]
+    Busy(i32, String),
     /// The database has applied nothing yet, or not of this partition.
     #[error("partition {0} was never read")]
     NoPartition(i32),
 }
 
-/// How often an order is tried afresh because another transaction was in the way.
+/// How often an order is tried afresh because another transaction was in the way: for some twenty seconds,
+/// where that is an owner at work.
 const TRIES_MAX: u32 = 20;
+
+/// What a database transaction came to, that is over: none is tried afresh.
+async fn settle<T>(
+    store: &mut impl Store,
+    partition: i32,
+    result: Result<T, Error>,
+    tries: &mut u32,
+) -> Result<Option<T>, Error> {
+    let failure = match result {
+        Ok(done) => {
+            *tries = 0;
+            return Ok(Some(done));
+        }
+        Err(failure) => failure,
+    };
+    let is_last = *tries == TRIES_MAX;
+    *tries += 1;
+    match failure {
+        Error::Store(store::Error::Locked(detail)) if is_last => {
+            Err(Error::Busy(partition, detail))
+        }
+        // It is about to end, unless it is frozen.
+        Error::Store(store::Error::Locked(_)) => {
+            store.end_frozen(&[partition]).await?;
+            Ok(None)
+        }
+        Error::Store(store::Error::Retry(_)) if !is_last => Ok(None),
+        other => Err(other),
+    }
+}

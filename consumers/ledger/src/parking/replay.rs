@@ -4,11 +4,12 @@ use std::collections::HashSet;
 
 use millrace_rules::{ParkReason, Reason, Verdict};
 
-use crate::parking::{Error, Order, Resolved, Selection, TRIES_MAX, headers};
+use crate::parking::{Error, Order, Remaining, Resolved, Selection, headers, settle};
 use crate::pipeline::decide::decide;
 use crate::pipeline::decode::{Culprits, Decoded, candidates, decode};
 use crate::pipeline::memory::Memory;
-use crate::pipeline::plan::{Decided, Resolution, Resolving, plan_replay};
+use crate::pipeline::outcome::Resolution;
+use crate::pipeline::plan::{Decided, Resolving, plan_replay};
 use crate::planted::{self, Bug};
 use crate::record::{BATCH_RECORDS_MAX, Batch, Incoming, Intake, LogRange};
 use crate::store::{self, LockWait, OpenParked, Position, Store};
@@ -40,21 +41,15 @@ pub async fn replay(
         if !matches!(result, Ok(Round::Committed)) {
             store.rollback().await;
         }
-        match result {
-            Ok(Round::Empty) => return Ok(run.resolved),
-            Ok(Round::Anew) => {}
-            Ok(Round::Committed | Round::Shown) => {
-                tries = 0;
-                progress(&run.resolved);
-            }
-            Err(Error::Store(store::Error::Retry(_) | store::Error::Locked(_)))
-                if tries < TRIES_MAX =>
-            {
-                tries += 1;
-            }
-            // The culprit is among them: fewer, until it is alone.
-            Err(Error::Store(store::Error::Row(_))) if run.records_max > 1 => run.records_max /= 2,
-            Err(failure) => return Err(failure),
+        // The culprit is among them: fewer, until it is alone.
+        if matches!(&result, Err(Error::Store(store::Error::Row(_)))) && run.records_max > 1 {
+            run.records_max /= 2;
+            continue;
+        }
+        match settle(store, order.partition, result, &mut tries).await? {
+            Some(Round::Empty) => return Ok(run.resolved),
+            None | Some(Round::Anew) => {}
+            Some(Round::Committed | Round::Shown) => progress(&run.resolved),
         }
     }
 }
@@ -122,7 +117,7 @@ impl Run<'_> {
             next: position.position,
         }));
         let applied = self.apply(store, &batch, &chosen, &position, now).await;
-        let remaining = match applied {
+        let fates = match applied {
             Err(Error::Store(store::Error::Row(detail))) if chosen.len() == 1 => {
                 self.culprits.insert((partition, chosen[0].log_offset));
                 return Err(Error::Store(store::Error::Retry(detail)));
@@ -143,21 +138,28 @@ impl Run<'_> {
         keys.sort_unstable();
         keys.dedup();
         for parked in behind {
-            let reason = ParkReason::Behind.as_str();
-            self.resolved.remains(parked.log_offset, reason, BEHIND);
+            self.stays(&parked, ParkReason::Behind, BEHIND.into());
         }
-        for (verdict, place) in remaining {
+        for (fate, place) in fates {
             let parked = &chosen[place];
-            match verdict {
+            match fate {
                 Fate::Resolved(name) => self.resolved.add(name),
                 Fate::Stays(reason, detail) => {
                     self.held.extend(parked.key.clone());
-                    self.resolved
-                        .remains(parked.log_offset, reason.as_str(), &detail);
+                    self.stays(parked, reason, detail);
                 }
             }
         }
         Ok(outcome)
+    }
+
+    fn stays(&mut self, parked: &OpenParked, reason: ParkReason, detail: String) {
+        self.resolved.remains(Remaining {
+            partition: parked.partition,
+            log_offset: parked.log_offset,
+            reason: reason.as_str(),
+            detail,
+        });
     }
 
     /// A key that is wanted only now (a record of it was parked meanwhile) may have earlier ones that were

@@ -101,6 +101,8 @@ pub struct Lane<L, S, C> {
     broken: bool,
     /// Stops that are in the log already.
     told: BTreeMap<i32, Stop>,
+    /// What last kept each partition from being applied.
+    troubles: BTreeMap<i32, String>,
     /// When parked records were last told of.
     parked_told_at: Option<Duration>,
 }
@@ -131,6 +133,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             problems: Vec::new(),
             broken: false,
             told: BTreeMap::new(),
+            troubles: BTreeMap::new(),
             parked_told_at: None,
         }
     }
@@ -213,6 +216,8 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
                 self.watch
                     .retain(|partition| !partitions.contains(&partition));
                 self.told
+                    .retain(|partition, _| !partitions.contains(partition));
+                self.troubles
                     .retain(|partition, _| !partitions.contains(partition));
                 self.board.remove(partitions.into_iter());
             }

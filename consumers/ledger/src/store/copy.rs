@@ -3,7 +3,7 @@
 //! Format: <https://www.postgresql.org/docs/15/sql-copy.html>, "Binary Format". Column order is that of
 //! the statement constants beside each encoder.
 
-use crate::pipeline::plan::{LedgerRow, ParkedRow, RawRow, RefusedRow};
+use crate::pipeline::outcome::{LedgerRow, ParkedRow, RawRow, RefusedRow};
 
 /// Postgres counts microseconds from 2000-01-01; this is that moment in microseconds since 1970.
 pub const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;

@@ -3,8 +3,9 @@
 //! A process that is stopped (SIGSTOP, a stalled machine) in the middle of a database transaction keeps its
 //! locks through every timeout of Postgres. The next owner of the partition finds who holds the partition's
 //! advisory lock, and ends that connection when the server has been waiting for the client and nothing
-//! else all the time: between two statements, or in a COPY of which not a byte comes. One that computes,
-//! waits for a lock, for a disk or for replication is left alone however long it takes.
+//! else all the time: between two statements, in a COPY of which not a byte comes, or with an answer that
+//! is not taken. One that computes, waits for a lock, for a disk or for replication is left alone however
+//! long it takes.
 
 use std::time::Duration;
 
@@ -18,6 +19,10 @@ use crate::store::read::LOCK_CLASS;
 /// For how long the statement must have begun, or ended without the next one, before its client is
 /// suspected. A lane sends all of a batch at once: between two messages there are milliseconds.
 const SILENCE_MIN_S: f64 = 2.0;
+
+/// The same while the server is writing its answer, of which nothing tells how much was taken: 4 MiB, the most
+/// that is asked for, take less at 4 Mbit/s.
+const UNREAD_MIN_S: f64 = 10.0;
 
 /// How far apart a suspect is looked at twice: not a byte may have come meanwhile.
 const LOOKS_APART: Duration = Duration::from_millis(200);
@@ -73,11 +78,13 @@ async fn suspects(
          where l.locktype = 'advisory' and l.granted and l.objsubid = 2
              and l.database = (select oid from pg_database where datname = current_database())
              and l.classid::bigint = $1::int and l.objid::bigint = any($2::int[])
-             and a.wait_event = 'ClientRead'
-             and greatest(a.state_change, a.query_start) < clock_timestamp() - make_interval(secs => $3)"#,
+             and a.wait_event in ('ClientRead', 'ClientWrite')
+             and greatest(a.state_change, a.query_start) < clock_timestamp()
+                 - make_interval(secs => case a.wait_event when 'ClientRead' then $3::float8 else $4::float8 end)"#,
         LOCK_CLASS,
         partitions,
-        SILENCE_MIN_S
+        SILENCE_MIN_S,
+        UNREAD_MIN_S
     )
     .fetch_all(connection)
     .await?;
@@ -89,7 +96,7 @@ async fn end_one(connection: &mut PgConnection, suspect: &Suspect) -> Result<boo
     let ended = sqlx::query_scalar!(
         r#"select pg_terminate_backend(a.pid) as "ended!"
          from pg_stat_activity a left join pg_stat_progress_copy c on c.pid = a.pid
-         where a.pid = $1 and a.wait_event = 'ClientRead'
+         where a.pid = $1 and a.wait_event in ('ClientRead', 'ClientWrite')
              and concat_ws(' ', a.backend_start, a.query_start, a.state_change, a.state, c.bytes_processed)
                  = $2"#,
         suspect.pid,

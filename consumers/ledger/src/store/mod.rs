@@ -35,7 +35,7 @@ pub use micros::Micros;
 use crate::chain::{Head, Numbers};
 use crate::kafka::log::{Bounds, Topic};
 use crate::parking::Selection;
-use crate::pipeline::plan::Outcome;
+use crate::pipeline::outcome::Outcome;
 
 /// A partition's row in `positions`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +146,17 @@ pub struct PartitionStatus {
 }
 
 impl PartitionStatus {
+    /// What its owner said last, once that is heard of no more: nobody knows how far the log goes.
+    pub(crate) fn silent(self, detail: String) -> Self {
+        Self {
+            state: "stalled",
+            detail,
+            bounds: None,
+            oldest_unapplied_at: None,
+            ..self
+        }
+    }
+
     /// Offsets between the position and the log's end, where both are known.
     pub fn lag_records(&self) -> Option<i64> {
         Some((self.bounds?.end - self.position?).max(0))

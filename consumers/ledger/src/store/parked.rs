@@ -23,7 +23,8 @@ pub(super) async fn open(
         r#"with open as materialized (
              select p.seq, p.key, p.log_offset,
                  ($3::bytea is null or p.key = $3) and ($4::smallint is null or p.reason = $4)
-                     and ($5::bigint is null or p.log_offset = $5) as is_chosen,
+                     and ($5::bigint is null or p.log_offset = $5)
+                     and ($9::bigint is null or p.seq = $9) as is_chosen,
                  p.key = any($8::bytea[]) as is_also,
                  coalesce(octet_length(p.value), 0) + octet_length(p.headers) as size
              from millrace.parked p
@@ -35,15 +36,16 @@ pub(super) async fn open(
              from open o
              where is_chosen or is_also or key in (select key from open where is_chosen)
              window w as (order by seq)
+         ), earlier as materialized (
+             select distinct e.key
+             from millrace.parked e
+             where e.partition = $1 and e.seq <= $2 and not exists (
+                 select from millrace.parked_resolutions r
+                 where r.partition = e.partition and r.parked_seq = e.seq)
          )
          select p.partition, p.seq, p.log_offset, p.record_timestamp, p.key, p.value, p.headers,
              w.is_chosen as "is_chosen!",
-             exists (
-                 select from millrace.parked e
-                 where e.partition = $1 and e.key = p.key and e.seq <= $2 and not exists (
-                     select from millrace.parked_resolutions r
-                     where r.partition = e.partition and r.parked_seq = e.seq)
-             ) as "has_earlier!"
+             p.key in (select key from earlier where key is not null) as "has_earlier!"
          from wanted w join millrace.parked p on p.partition = $1 and p.seq = w.seq
          where w.number <= $6 and (w.number = 1 or w.bytes <= $7)
          order by p.seq"#,
@@ -54,7 +56,8 @@ pub(super) async fn open(
         selection.log_offset,
         records_max,
         bytes_max,
-        &selection.also_keys
+        &selection.also_keys,
+        selection.seq
     )
     .fetch_all(connection)
     .await?;
@@ -80,8 +83,11 @@ pub struct Group {
     pub first_detail: String,
 }
 
-/// A histogram of what is open.
-pub async fn groups(connection: &mut PgConnection) -> Result<Vec<Group>, sqlx::Error> {
+/// A histogram of what is open, of all that `listing` chooses whatever its limit.
+pub async fn groups(
+    connection: &mut PgConnection,
+    listing: Listing<'_>,
+) -> Result<Vec<Group>, sqlx::Error> {
     sqlx::query_as!(
         Group,
         r#"select partition as "partition!", coalesce(reason, 'unknown') as "reason!",
@@ -89,8 +95,17 @@ pub async fn groups(connection: &mut PgConnection) -> Result<Vec<Group>, sqlx::E
              greatest(extract(epoch from now() - min(parked_at)), 0)::bigint as "oldest_age_s!",
              min(log_offset) as "first_offset!",
              (array_agg(detail order by seq))[1] as "first_detail!"
-         from reports.parked where resolution is null
-         group by partition, reason order by partition, count(*) desc, reason"#
+         from reports.parked
+         where resolution is null
+             and ($1::int is null or partition = $1) and ($2::bytea is null or key = $2)
+             and ($3::text is null or reason = $3) and ($4::bigint is null or log_offset = $4)
+             and ($5::bigint is null or seq = $5)
+         group by partition, reason order by partition, count(*) desc, reason"#,
+        listing.partition,
+        listing.key,
+        listing.reason,
+        listing.log_offset,
+        listing.seq
     )
     .fetch_all(connection)
     .await
@@ -131,6 +146,8 @@ pub struct Listing<'a> {
     pub reason: Option<&'a str>,
     /// At this offset.
     pub log_offset: Option<i64>,
+    /// With this number.
+    pub seq: Option<i64>,
     /// Resolved ones too.
     pub all: bool,
     /// Values and headers too.
@@ -156,7 +173,7 @@ pub async fn list(
          from reports.parked
          where ($1::int is null or partition = $1) and ($2::bytea is null or key = $2)
              and ($3::text is null or reason = $3) and ($4::bigint is null or log_offset = $4)
-             and ($5 or resolution is null)
+             and ($5 or resolution is null) and ($8::bigint is null or seq = $8)
          order by partition, seq limit $6"#,
         listing.partition,
         listing.key,
@@ -164,7 +181,8 @@ pub async fn list(
         listing.log_offset,
         listing.all,
         listing.limit,
-        listing.with_bytes
+        listing.with_bytes,
+        listing.seq
     )
     .fetch_all(connection)
     .await

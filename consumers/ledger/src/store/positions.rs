@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::chain::{Chain, Numbers};
+use crate::chain::{AcceptanceRow, Chain, Numbers};
 use crate::store::error::Error;
 use crate::store::postgres::Postgres;
 use crate::store::{Advance, LockWait, Micros, Position, Store as _, read};
@@ -101,9 +101,16 @@ impl Acceptance<'_> {
             recorded_at: self.now,
             ..Numbers::default()
         };
+        let mut chain = Chain::after(&seen.chain_head);
+        chain.acceptance(&AcceptanceRow {
+            previous_position: seen.position,
+            accepted_at: self.now,
+            reason: self.reason,
+            operator: self.operator,
+        });
         Advance {
             numbers,
-            chain_head: Chain::after(&seen.chain_head).close(&numbers),
+            chain_head: chain.close(&numbers),
             anchor: None,
         }
     }
@@ -167,15 +174,16 @@ async fn begin_incarnation(
     .await?;
     sqlx::query!(
         "insert into millrace.incarnations
-             (partition, incarnation, batch, previous_position, start_offset, reason, operator)
-         values ($1, $2, $3, $4, $5, $6, $7)",
+             (partition, incarnation, batch, previous_position, start_offset, reason, operator, accepted_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
         numbers.partition,
         numbers.incarnation,
         numbers.batch,
         seen.position,
         start_offset,
         reason,
-        operator
+        operator,
+        Micros(now) as _
     )
     .execute(&mut *db_tx)
     .await?;

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::kafka::log::Topic;
 use crate::parking::Selection;
-use crate::pipeline::plan::Outcome;
+use crate::pipeline::outcome::Outcome;
 use crate::store::copy::{COPY_LEDGER, COPY_PARKED, COPY_REFUSED, Rows};
 use crate::store::error::{During, Error};
 use crate::store::{

@@ -1,6 +1,7 @@
 //! The database's schema: migrations, and what the code knows better than SQL.
 
 use millrace_rules::{Currency, ParkReason, Reason};
+use sqlx::error::DatabaseError;
 use sqlx::migrate::Migrator;
 use sqlx::{Connection as _, PgConnection};
 
@@ -39,6 +40,20 @@ pub enum Error {
     /// Everything else.
     #[error("{0}")]
     Database(#[from] sqlx::Error),
+}
+
+impl Error {
+    /// Whether the login may not see the schema.
+    pub fn is_forbidden(&self) -> bool {
+        match self {
+            // insufficient_privilege
+            Self::Database(error) => {
+                let code = error.as_database_error().and_then(DatabaseError::code);
+                code.as_deref() == Some("42501")
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The schema version that this binary needs.
@@ -103,10 +118,16 @@ async fn found(connection: &mut PgConnection) -> Result<Option<i64>, sqlx::Error
         .await
 }
 
+/// What the codes in the columns of verdicts and reasons mean: column, code, name.
+pub(crate) fn codes() -> Vec<(&'static str, i16, &'static str)> {
+    let mut codes = vec![("verdict", 0, "posted")];
+    codes.extend(Reason::ALL.map(|reason| ("verdict", reason.code(), reason.as_str())));
+    codes.extend(ParkReason::ALL.map(|reason| ("parked", reason.code(), reason.as_str())));
+    codes
+}
+
 async fn fill_codes(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let mut reasons = vec![("verdict", 0, "posted")];
-    reasons.extend(Reason::ALL.map(|reason| ("verdict", reason.code(), reason.as_str())));
-    reasons.extend(ParkReason::ALL.map(|reason| ("parked", reason.code(), reason.as_str())));
+    let reasons = codes();
     sqlx::query!(
         "insert into millrace.reasons (kind, code, name)
          select * from unnest($1::text[], $2::smallint[], $3::text[])

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use tracing::warn;
 
 use crate::kafka::log::Bounds;
-use crate::pipeline::plan::{Delta, ResolutionRow};
+use crate::pipeline::outcome::{Delta, ResolutionRow};
 use crate::store::error::{During, Error};
 use crate::store::postgres::{LOCK_TIMEOUT, LOCK_TIMEOUT_SHORT};
 use crate::store::{Advance, Micros, PartitionStatus};

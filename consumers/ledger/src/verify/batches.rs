@@ -21,6 +21,19 @@ pub(super) struct Batch {
     pub(super) numbers: Numbers,
     #[serde(with = "hex")]
     pub(super) chain_head: Vec<u8>,
+    /// Of a batch with which an incarnation begins that is not the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) acceptance: Option<Acceptance>,
+}
+
+/// What the row of `incarnations` says of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Acceptance {
+    pub(super) previous_position: i64,
+    pub(super) reason: String,
+    pub(super) operator: String,
+    #[serde(with = "text::time")]
+    pub(super) accepted_at: Micros,
 }
 
 /// Every partition's row in `positions`.
@@ -73,9 +86,11 @@ pub(super) async fn read_batches(
     next_seq: i64,
 ) -> Result<Vec<Batch>, sqlx::Error> {
     let rows = sqlx::query!(
-        r#"select partition, batch, incarnation, from_offset, next_offset, first_seq, next_seq,
+        r#"select b.partition, b.batch, b.incarnation, from_offset, next_offset, first_seq, next_seq,
              posted, duplicate, rejected, refused, parked, discarded, skipped,
              recorded_at as "recorded_at: Micros", chain_head,
+             i.previous_position as "previous_position?", i.reason as "reason?",
+             i.operator as "operator?", i.accepted_at as "accepted_at?: Micros",
              coalesce(case when refused > 0 then (
                  select sum(octet_length(r.value) + octet_length(r.headers)) from millrace.refused r
                  where r.partition = b.partition and r.seq >= b.first_seq and r.seq < b.next_seq
@@ -84,9 +99,11 @@ pub(super) async fn read_batches(
                  where r.partition = b.partition and r.seq >= b.first_seq and r.seq < b.next_seq
              ) end, 0) as "bytes!"
          from millrace.batches b
-         where partition = $1 and batch >= $2 and batch < least($2 + 1000, $4)
-             and (batch = $2 or next_seq <= $3)
-         order by batch"#,
+         left join millrace.incarnations i on i.partition = b.partition and i.batch = b.batch
+             and i.incarnation = b.incarnation
+         where b.partition = $1 and b.batch >= $2 and b.batch < least($2 + 1000, $4)
+             and (b.batch = $2 or next_seq <= $3)
+         order by b.batch"#,
         end.partition,
         next_batch,
         next_seq + ROWS_MAX,
@@ -122,6 +139,14 @@ pub(super) async fn read_batches(
                 recorded_at: row.recorded_at.0,
             },
             chain_head: row.chain_head,
+            acceptance: row.previous_position.and_then(|previous_position| {
+                Some(Acceptance {
+                    previous_position,
+                    reason: row.reason?,
+                    operator: row.operator?,
+                    accepted_at: row.accepted_at?,
+                })
+            }),
         })
         .collect())
 }

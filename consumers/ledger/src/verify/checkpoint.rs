@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::chain::Head;
+use crate::chain::{GENESIS, Head};
+use crate::store::Micros;
 use crate::verify::batches::ends;
 use crate::verify::{Counts, Report, conservation, text};
 
@@ -135,53 +136,164 @@ impl Checkpoint {
     }
 }
 
-/// The database must still have every head of the checkpoint where it was.
+/// How a partition was after some batches.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    pub(super) incarnation: i32,
+    pub(super) position: i64,
+    pub(super) next_seq: i64,
+    pub(super) head: Head,
+    pub(super) counts: Counts,
+}
+
+impl Mark {
+    /// What is not as it was marked.
+    pub(super) fn difference(&self, found: &Found) -> Option<String> {
+        let head = (hex::encode(self.head), hex::encode(found.head));
+        let parts = [
+            ("chain head", head.0, head.1),
+            (
+                "next seq",
+                self.next_seq.to_string(),
+                found.next_seq.to_string(),
+            ),
+            (
+                "position",
+                self.position.to_string(),
+                found.position.to_string(),
+            ),
+            (
+                "incarnation",
+                self.incarnation.to_string(),
+                found.incarnation.to_string(),
+            ),
+            ("counts", self.counts.to_string(), found.counts.to_string()),
+        ];
+        let differing = parts
+            .into_iter()
+            .filter(|(_, marked, found)| marked != found);
+        let differing: Vec<_> = differing
+            .map(|(name, marked, found)| {
+                format!("the {name} was marked as {marked}, and is {found}")
+            })
+            .collect();
+        (!differing.is_empty()).then(|| differing.join("; "))
+    }
+
+    fn place(&self) -> String {
+        format!(
+            "partition {}, after {} batches",
+            self.partition, self.batches
+        )
+    }
+}
+
+impl Checkpoint {
+    /// Before this (microseconds since 1970) a partition's first batch was surely there to be marked,
+    /// whatever clocks differ.
+    pub(super) fn surely_marked_before(&self) -> i64 {
+        const CLOCKS_DIFFER_MAX: i64 = 60_000_000;
+        self.taken_at - CLOCKS_DIFFER_MAX
+    }
+}
+
+/// The database must still have all that was marked where it was.
 pub(super) async fn compare(
     connection: &mut PgConnection,
     checkpoint: &Checkpoint,
     report: &mut Report,
 ) -> Result<(), sqlx::Error> {
     let log = log(connection).await?;
-    let database = log.as_ref().map(|log| (log.database, log.topic.as_str()));
-    if database != Some((checkpoint.database, &checkpoint.topic)) {
+    let fits = |log: &Log| {
+        (log.database, &log.topic) == (checkpoint.database, &checkpoint.topic)
+            && (log.cluster_id.is_none() || log.cluster_id == checkpoint.cluster)
+    };
+    if !log.as_ref().is_some_and(fits) {
+        let cluster = |cluster: &Option<String>| cluster.clone().unwrap_or("unknown".into());
         report.find(
             "checkpoint",
             format!(
-                "database {}, topic {}",
-                checkpoint.database, checkpoint.topic
+                "database {}, topic {}, cluster {}",
+                checkpoint.database,
+                checkpoint.topic,
+                cluster(&checkpoint.cluster)
             ),
-            format!("the database at hand is {database:?}"),
+            match log {
+                Some(log) => format!(
+                    "this is database {}, topic {}, cluster {}",
+                    log.database,
+                    log.topic,
+                    cluster(&log.cluster_id)
+                ),
+                None => "nothing was ever applied to this database".into(),
+            },
         );
         return Ok(());
     }
-    for mark in checkpoint.partitions.iter().filter(|mark| mark.batches > 0) {
-        let stored = sqlx::query!(
-            "select chain_head, next_seq from millrace.batches where partition = $1 and batch = $2",
-            mark.partition,
-            mark.batches - 1
-        )
-        .fetch_optional(&mut *connection)
-        .await?;
-        let is_there = stored
-            .as_ref()
-            .is_some_and(|row| row.chain_head == mark.head && row.next_seq == mark.next_seq);
-        if !is_there {
-            let found = stored.map_or("no such batch".into(), |row| hex::encode(row.chain_head));
-            report.find(
-                "checkpoint",
-                format!(
-                    "partition {}, at or before batch {}, seq {}",
-                    mark.partition,
-                    mark.batches - 1,
-                    mark.next_seq
-                ),
-                format!(
-                    "the chain head was {}, now it is {found}: history was written anew",
-                    hex::encode(mark.head)
-                ),
-            );
+    for mark in &checkpoint.partitions {
+        match find(connection, mark).await? {
+            None => report.find("checkpoint", mark.place(), "there are not so many".into()),
+            Some(found) => {
+                if let Some(difference) = mark.difference(&found) {
+                    let detail =
+                        format!("{difference}: this batch or what lies before was changed");
+                    report.find("checkpoint", mark.place(), detail);
+                }
+            }
         }
+    }
+    let marked: Vec<_> = checkpoint.partitions.iter().map(|m| m.partition).collect();
+    let unmarked = sqlx::query_scalar!(
+        "select partition from millrace.batches
+         where batch = 0 and recorded_at < $1 and partition <> all($2) order by partition",
+        Micros(checkpoint.surely_marked_before()) as _,
+        &marked
+    )
+    .fetch_all(connection)
+    .await?;
+    for partition in unmarked {
+        report.find(
+            "checkpoint",
+            format!("partition {partition}"),
+            UNMARKED.into(),
+        );
     }
     report.marks = Some(checkpoint.partitions.len());
     Ok(())
+}
+
+/// What is wrong with a partition that a checkpoint does not have.
+pub(super) const UNMARKED: &str =
+    "it had batches when the checkpoint was made, which has no mark of it";
+
+/// What the batches of a mark come to; none where they are not all there.
+async fn find(connection: &mut PgConnection, mark: &Mark) -> Result<Option<Found>, sqlx::Error> {
+    if mark.batches == 0 {
+        return Ok(Some(Found {
+            incarnation: mark.incarnation,
+            position: mark.position,
+            next_seq: 0,
+            head: GENESIS,
+            counts: Counts::default(),
+        }));
+    }
+    let last = sqlx::query!(
+        "select chain_head, next_seq, next_offset, incarnation from millrace.batches
+         where partition = $1 and batch = $2",
+        mark.partition,
+        mark.batches - 1
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(last) = last else {
+        return Ok(None);
+    };
+    let counts = conservation::count_batches(connection, mark.partition, 0..mark.batches).await?;
+    Ok(Head::try_from(last.chain_head).ok().map(|head| Found {
+        incarnation: last.incarnation,
+        position: last.next_offset,
+        next_seq: last.next_seq,
+        head,
+        counts,
+    }))
 }

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use sqlx::PgConnection;
 
+use crate::store::Micros;
 use crate::verify::walk::{End, Start};
-use crate::verify::{Counts, Report};
+use crate::verify::{Accepted, Counts, Report};
 
 /// Counts the batches and the rows of each walk by kind, and compares.
 pub(super) async fn count(
@@ -53,34 +54,37 @@ pub(super) async fn count(
     Ok(())
 }
 
-/// Each incarnation but the first must have begun where an operator accepted it.
-pub(super) async fn find_unaccepted(
+/// What operators have accepted: a batch must have begun each. That each was accepted, the chain shows.
+pub(super) async fn read_accepted(
     connection: &mut PgConnection,
     report: &mut Report,
 ) -> Result<(), sqlx::Error> {
     let rows = sqlx::query!(
-        "select b.partition, b.incarnation, b.batch
-         from (
-             select distinct on (partition, incarnation) partition, incarnation, batch, from_offset
-             from millrace.batches where incarnation > 1
-             order by partition, incarnation, batch
-         ) b
-         left join millrace.incarnations i on i.partition = b.partition and i.incarnation = b.incarnation
-         where (i.batch, i.start_offset) is distinct from (b.batch, b.from_offset)
-         order by b.partition, b.incarnation"
+        "select i.partition, i.incarnation, i.batch from millrace.incarnations i
+         left join millrace.batches b on b.partition = i.partition and b.batch = i.batch
+         where (b.incarnation, b.from_offset) is distinct from (i.incarnation, i.start_offset)
+         order by i.partition, i.incarnation"
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
     for row in rows {
         report.find(
-            "conservation",
+            "incarnations",
             format!(
                 "partition {}, incarnation {}, batch {}",
                 row.partition, row.incarnation, row.batch
             ),
-            "nobody has accepted that the incarnation begins here".into(),
+            "no batch has begun what was accepted".into(),
         );
     }
+    report.accepted = sqlx::query_as!(
+        Accepted,
+        r#"select partition, incarnation, previous_position, start_offset, operator, reason,
+             accepted_at as "accepted_at: Micros"
+         from millrace.incarnations order by accepted_at, partition"#
+    )
+    .fetch_all(connection)
+    .await?;
     Ok(())
 }
 

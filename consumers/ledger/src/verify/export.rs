@@ -12,7 +12,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::verify::batches::{Batch, ends, read_batches};
-use crate::verify::checkpoint::{Checkpoint, Mark};
+use crate::verify::checkpoint::{Checkpoint, Found, Mark, UNMARKED};
 use crate::verify::row::Row;
 use crate::verify::rows::Rows;
 use crate::verify::walk::{Start, Walk};
@@ -127,8 +127,8 @@ fn write_chunk(
         write_line(out, &Line::Batch(batch))?;
         tail.batches += 1;
         for seq in seqs {
-            let row = rows.take(seq).ok_or_else(|| {
-                Error::Broken(format!("no table has seq {seq} of partition {partition}"))
+            let row = rows.take(seq).map_err(|detail| {
+                Error::Broken(format!("partition {partition}, seq {seq}: {detail}"))
             })?;
             write_line(out, &row)?;
             tail.rows += 1;
@@ -154,6 +154,7 @@ pub fn check(
             input,
             number: 0,
             buffer: Vec::new(),
+            written: Vec::new(),
         },
         checkpoint,
         walks: BTreeMap::new(),
@@ -223,16 +224,23 @@ impl<I: BufRead> Check<'_, I> {
         };
         let stepped = walk.step(batch, take, &mut self.report);
         stepped.map_err(|detail| format!("{}: {detail}", walk.place()))?;
-        match self.checkpoint.mark(partition) {
-            Some(mark) if mark.batches == walk.next_batch && mark.head != walk.head => {
-                Err(format!(
-                    "partition {partition}: after {} batches the chain head is {}, the checkpoint says {}",
-                    mark.batches,
-                    hex::encode(walk.head),
-                    hex::encode(mark.head)
-                ))
-            }
-            _ => Ok(()),
+        let mark = self.checkpoint.mark(partition);
+        let Some(mark) = mark.filter(|mark| mark.batches == walk.next_batch) else {
+            return Ok(());
+        };
+        let found = Found {
+            incarnation: walk.incarnation,
+            position: walk.next_offset.unwrap_or_default(),
+            next_seq: walk.next_seq,
+            head: walk.head,
+            counts: walk.counts,
+        };
+        match mark.difference(&found) {
+            None => Ok(()),
+            Some(difference) => Err(format!(
+                "partition {partition}, after {} batches: {difference} in the export",
+                mark.batches
+            )),
         }
     }
 
@@ -251,8 +259,15 @@ impl<I: BufRead> Check<'_, I> {
         }
     }
 
-    /// Every mark of the checkpoint must have been passed.
+    /// Every mark of the checkpoint must have been passed, and every partition be marked that was there.
     fn arrive(&mut self) {
+        for (partition, walk) in &self.walks {
+            let surely = Some(self.checkpoint.surely_marked_before());
+            if walk.begun_at < surely && self.checkpoint.mark(*partition).is_none() {
+                let place = format!("partition {partition}");
+                self.report.find("export", place, UNMARKED.into());
+            }
+        }
         for Mark {
             partition, batches, ..
         } in &self.checkpoint.partitions
@@ -276,6 +291,7 @@ struct Lines<'a, I> {
     /// Of the line that was read last, from 1.
     number: u64,
     buffer: Vec<u8>,
+    written: Vec<u8>,
 }
 
 impl<I: BufRead> Lines<'_, I> {
@@ -294,7 +310,23 @@ impl<I: BufRead> Lines<'_, I> {
         } else {
             serde_json::from_slice(&self.buffer).map(Line::Row)
         };
-        line.map_err(|error| format!("not a line of an export: {error}"))
+        let line = line.map_err(|error| format!("not a line of an export: {error}"))?;
+        self.check_written(&line)?;
+        Ok(line)
+    }
+
+    /// The line must be as it was written: what else is in it would be in no chain.
+    fn check_written(&mut self, line: &Line) -> Result<(), String> {
+        self.written.clear();
+        let written = match line {
+            Line::Row(row) => write_line(&mut self.written, row),
+            frame => write_line(&mut self.written, frame),
+        };
+        if written.is_ok() && self.written == self.buffer {
+            Ok(())
+        } else {
+            Err("the line has more in it than an export writes, or in another form".into())
+        }
     }
 
     fn is_over(&mut self) -> Result<bool, String> {

@@ -24,11 +24,15 @@ pub struct LogReport {
     pub gone: i64,
     /// Offsets from the positions to the log's ends: not yet applied.
     pub unapplied: i64,
+    /// Offsets of earlier incarnations, which may have been those of another log.
+    pub earlier: i64,
 }
 
 /// The log beside the walk.
 pub(super) struct Log {
     reader: Reader,
+    /// Partitions without a position.
+    absent: Vec<i32>,
     pending: VecDeque<LogRecord>,
     /// Whether the partition's last record was read.
     ended: bool,
@@ -40,16 +44,24 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Begins to read what the walks will ask for.
+    /// Begins to read what the walks will ask for, and then of which partitions there is no position.
     pub(super) fn new(mut reader: Reader, walks: &[(Start, End)]) -> Self {
-        let spans = walks.iter().map(|(start, end)| Span {
+        let mut absent: Vec<_> = (0..reader.topic().partitions).collect();
+        absent.retain(|partition| walks.iter().all(|(_, end)| end.partition != *partition));
+        let walked = walks.iter().map(|(start, end)| Span {
             partition: end.partition,
             from: start.log_from(end),
             next: end.position,
         });
-        reader.start(spans.collect());
+        let bounds = absent.iter().map(|partition| Span {
+            partition: *partition,
+            from: 0,
+            next: 0,
+        });
+        reader.start(walked.chain(bounds).collect());
         Self {
             reader,
+            absent,
             pending: VecDeque::new(),
             ended: true,
             from: 0,
@@ -61,6 +73,7 @@ impl Log {
     /// Begins a partition, to be compared from this offset on.
     pub(super) async fn begin(
         &mut self,
+        connection: &mut PgConnection,
         end: &End,
         from: i64,
         report: &mut Report,
@@ -81,6 +94,9 @@ impl Log {
                 ),
             );
         }
+        if bounds.start > end.position {
+            find_lost(connection, end, bounds.start, report).await?;
+        }
         if let Some(log) = &mut report.log {
             log.gone += bounds.start.min(end.position).saturating_sub(from).max(0);
             log.unapplied += (bounds.end - end.position).max(0);
@@ -99,6 +115,11 @@ impl Log {
     ) -> Result<(), Error> {
         let mut unstored = Vec::new();
         for Batch { numbers, .. } in chunk {
+            if let Some(log) = &mut report.log
+                && numbers.incarnation != end.incarnation
+            {
+                log.earlier += numbers.next_offset - numbers.from_offset;
+            }
             let is_there = numbers.incarnation == end.incarnation
                 && numbers.from_offset < numbers.next_offset
                 && numbers.next_offset > self.from
@@ -156,6 +177,41 @@ impl Log {
         Ok(())
     }
 
+    /// After the last walk: what the log holds of partitions without a position. Right after the start no
+    /// lane may have begun them; later each has one, unless nobody reads it or somebody has removed it.
+    pub(super) async fn finish_absent(
+        &mut self,
+        connection: &mut PgConnection,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let is_late = sqlx::query_scalar!(
+            r#"select exists (select from millrace.batches
+                 where batch = 0 and recorded_at < now() - interval '1 minute') as "is_late!""#
+        )
+        .fetch_one(&mut *connection)
+        .await?;
+        for partition in std::mem::take(&mut self.absent) {
+            let Read::Bounds(bounds) = self.reader.next().await? else {
+                return Err(Error::out_of_step());
+            };
+            let Read::End = self.reader.next().await? else {
+                return Err(Error::out_of_step());
+            };
+            let offsets = bounds.end - bounds.start;
+            if let Some(log) = &mut report.log {
+                log.unapplied += offsets;
+            }
+            if offsets > 0 && is_late {
+                let detail = format!(
+                    "there is no position: none of the {offsets} offsets that the log holds is applied"
+                );
+                let place = format!("partition {partition}, offset {}", bounds.start);
+                report.find("positions", place, detail);
+            }
+        }
+        Ok(())
+    }
+
     /// The records before `next` that were not taken before, in order.
     async fn take(&mut self, next: i64, report: &mut Report) -> Result<Vec<LogRecord>, Error> {
         let mut taken = Vec::new();
@@ -194,6 +250,34 @@ impl Log {
         }
         Ok(taken)
     }
+}
+
+/// What the log does not retain any more must have been applied, or be given up by an operator. Retention
+/// may have followed what was applied since the positions were read.
+async fn find_lost(
+    connection: &mut PgConnection,
+    end: &End,
+    log_start: i64,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let position = sqlx::query_scalar!(
+        "select position from millrace.positions where partition = $1",
+        end.partition
+    )
+    .fetch_optional(connection)
+    .await?
+    .unwrap_or(end.position);
+    if position < log_start {
+        report.find(
+            "log",
+            format!("partition {}, offset {position}", end.partition),
+            format!(
+                "the log begins at {log_start}: {} offsets were deleted before they were applied",
+                log_start - position
+            ),
+        );
+    }
+    Ok(())
 }
 
 /// Whether the batch counts what has no row as the log shows it.

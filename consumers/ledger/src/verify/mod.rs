@@ -6,6 +6,7 @@
 //! | `walk` | per partition the batches follow each other without a gap, every `seq` has its row, every digest is that of its row's content, and the chain over all of it leads to the stored heads |
 //! | `log`, `compare` | each record of the log has the row, or the earlier duplicate, that it must have |
 //! | `conservation` | the counts of the batches are those of the tables |
+//! | `schema` | codes, keys and triggers are as they were made |
 //! | `balances` | balances are the ledger's sums, debits equal credits |
 //! | [`checkpoint`] | what was marked at an earlier time is still part of the chain |
 //! | [`export`] | the chain again, from a file |
@@ -23,15 +24,20 @@ pub mod export;
 mod log;
 mod row;
 mod rows;
+mod schema;
 mod text;
 mod walk;
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
+use crate::chain::Numbers;
 use crate::kafka;
 use crate::kafka::consumer::Settings;
 use crate::kafka::reader::Reader;
+use crate::store::Micros;
 use crate::verify::batches::{ends, last_before, unaccounted};
 use crate::verify::checkpoint::Checkpoint;
 use crate::verify::compare::Difference;
@@ -39,7 +45,7 @@ use crate::verify::log::Log;
 pub use crate::verify::log::LogReport;
 use crate::verify::walk::{End, Start, walk};
 
-/// How many places of one check are named.
+/// How many places of one check are named: of a partition, an account or a model.
 const NAMED_MAX: usize = 10;
 
 /// What to verify.
@@ -83,6 +89,22 @@ pub struct Finding {
     pub detail: String,
 }
 
+/// A place where an operator has let a partition go on although log and database did not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    missing_docs,
+    reason = "the columns are described with the table incarnations"
+)]
+pub struct Accepted {
+    pub partition: i32,
+    pub incarnation: i32,
+    pub previous_position: i64,
+    pub start_offset: i64,
+    pub operator: String,
+    pub reason: String,
+    pub accepted_at: Micros,
+}
+
 /// Records and offsets by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
@@ -110,6 +132,19 @@ impl Counts {
         self.skipped += other.skipped;
     }
 
+    /// What a batch counts.
+    fn add_numbers(&mut self, numbers: &Numbers) {
+        self.add(&Self {
+            posted: numbers.posted.into(),
+            duplicate: numbers.duplicate.into(),
+            rejected: numbers.rejected.into(),
+            refused: numbers.refused.into(),
+            parked: numbers.parked.into(),
+            discarded: numbers.discarded.into(),
+            skipped: numbers.skipped,
+        });
+    }
+
     /// Offsets of the log.
     pub fn offsets(&self) -> i64 {
         self.posted
@@ -119,6 +154,25 @@ impl Counts {
             + self.parked
             + self.discarded
             + self.skipped
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            posted,
+            duplicate,
+            rejected,
+            refused,
+            parked,
+            discarded,
+            skipped,
+        } = self;
+        write!(
+            f,
+            "{posted} posted, {duplicate} duplicate, {rejected} rejected, {refused} refused, {parked} parked, \
+             {discarded} discarded, {skipped} skipped"
+        )
     }
 }
 
@@ -143,6 +197,8 @@ pub struct Report {
     pub stage: Stage,
     /// Partitions walked.
     pub partitions: usize,
+    /// Of how many that the topic has; none before a lane has seen it.
+    pub partitions_total: u32,
     /// Batches whose chain was computed again.
     pub batches: u64,
     /// Rows whose digest or bytes went into it.
@@ -153,10 +209,14 @@ pub struct Report {
     pub counts: Counts,
     /// The log, if it was read.
     pub log: Option<LogReport>,
+    /// What operators have accepted, oldest first.
+    pub accepted: Vec<Accepted>,
     /// Partitions whose mark in the checkpoint was looked for.
     pub marks: Option<usize>,
     /// Read models compared with their folds.
     pub read_models: usize,
+    /// Those that lack stored outcomes yet, and how many.
+    pub behind: Vec<(&'static str, i64)>,
     /// Failures, at most [`NAMED_MAX`] of each check; empty is the proof.
     pub findings: Vec<Finding>,
     /// How many more failures there are.
@@ -165,7 +225,9 @@ pub struct Report {
 
 impl Report {
     fn find(&mut self, check: &'static str, place: String, detail: String) {
-        let named = self.findings.iter().filter(|f| f.check == check).count();
+        let subject = |place: &str| place.split(',').next().map(str::to_owned);
+        let alike = |f: &&Finding| f.check == check && subject(&f.place) == subject(&place);
+        let named = self.findings.iter().filter(alike).count();
         if named < NAMED_MAX {
             self.findings.push(Finding {
                 check,
@@ -215,6 +277,9 @@ pub async fn verify(
         .await?;
         report.partitions += 1;
     }
+    if let Some(log) = &mut log {
+        log.finish_absent(connection, &mut report).await?;
+    }
     for row in unaccounted(connection, 1 + i64::try_from(NAMED_MAX).unwrap_or(0)).await? {
         let what = if row.table == "batches" {
             "batch"
@@ -227,10 +292,16 @@ pub async fn verify(
             format!("no batch accounts for this row of {}", row.table),
         );
     }
+    report.partitions_total = partitions(connection).await?.map_or(0, i32::unsigned_abs);
+    if !walks.is_empty() && report.partitions_total == 0 {
+        let detail = "there are positions, and no topic that they belong to";
+        report.find("positions", "table log".into(), detail.into());
+    }
     report.stage = Stage::Counts;
     progress(&report);
     conservation::count(connection, &walks, &mut report).await?;
-    conservation::find_unaccepted(connection, &mut report).await?;
+    conservation::read_accepted(connection, &mut report).await?;
+    schema::compare(connection, &mut report).await?;
     if options.since.is_none() {
         compare_sums(connection, &mut report, &mut progress).await?;
     }
@@ -266,7 +337,14 @@ async fn open_log(
     let Some(stored) = stored else {
         return Ok(None);
     };
-    let reader = Reader::connect(settings).await?;
+    let reader = match Reader::connect(settings).await {
+        Err(kafka::log::Error::TopicMissing(name)) => {
+            let detail = format!("it is not there at {}", settings.brokers);
+            report.find("log", format!("topic {name}"), detail);
+            return Ok(None);
+        }
+        reader => reader?,
+    };
     let topic = reader.topic();
     let is_another = topic.name != stored.topic
         || topic.partitions != stored.partitions
@@ -276,10 +354,23 @@ async fn open_log(
             "log",
             format!("topic {}", topic.name),
             format!(
-                "it has {} partitions on cluster {:?}; the database applies topic {} with {} on {:?}",
-                topic.partitions, topic.cluster_id, stored.topic, stored.partitions, stored.cluster_id
+                "it has {} partitions on cluster {}; the database applies topic {} with {} on {}",
+                topic.partitions,
+                topic.cluster_id.as_deref().unwrap_or("unknown"),
+                stored.topic,
+                stored.partitions,
+                stored.cluster_id.as_deref().unwrap_or("unknown")
             ),
         );
+        return Ok(None);
+    }
+    let mut unknown = walks.iter().map(|(_, end)| end.partition);
+    if let Some(partition) = unknown.find(|partition| !(0..topic.partitions).contains(partition)) {
+        let detail = format!(
+            "there is a position, and the topic has {} partitions",
+            topic.partitions
+        );
+        report.find("positions", format!("partition {partition}"), detail);
         return Ok(None);
     }
     report.log = Some(LogReport::default());
@@ -296,9 +387,11 @@ async fn compare_sums(
     balances::compare_balances(connection, report).await?;
     report.stage = Stage::ReadModels;
     progress(report);
-    for difference in millrace_readmodels::verify(connection).await? {
+    let verified = millrace_readmodels::verify(connection).await?;
+    for difference in verified.differences {
         report.find("read model", difference.place(), difference.to_string());
     }
+    report.behind = verified.behind;
     report.read_models = millrace_readmodels::all().len();
     Ok(())
 }
@@ -306,6 +399,12 @@ async fn compare_sums(
 /// The topic that the database applies; none before a lane has seen it.
 pub async fn topic(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar!("select topic from millrace.log")
+        .fetch_optional(connection)
+        .await
+}
+
+async fn partitions(connection: &mut PgConnection) -> Result<Option<i32>, sqlx::Error> {
+    sqlx::query_scalar!("select partitions from millrace.log")
         .fetch_optional(connection)
         .await
 }

@@ -99,6 +99,45 @@ impl Row {
         }
     }
 
+    fn recorded_at(&self) -> Micros {
+        match self {
+            Self::Ledger(row) => row.recorded_at,
+            Self::Refused(row) | Self::Parked(row) => row.recorded_at,
+            Self::Resolution(row) => row.recorded_at,
+        }
+    }
+
+    /// The offset of the record that the row stands for.
+    fn log_offset(&self) -> Option<i64> {
+        match self {
+            Self::Ledger(row) => Some(row.log_offset),
+            Self::Refused(row) | Self::Parked(row) => Some(row.log_offset),
+            Self::Resolution(_) => None,
+        }
+    }
+
+    /// The row must have been written with the batch, and its record must lie in the batch's range, after
+    /// the one at `last`. What was replayed has its old place.
+    pub(super) fn is_in(&self, batch: &Numbers, last: &mut Option<i64>) -> Result<(), String> {
+        if self.recorded_at().0 != batch.recorded_at {
+            return Err("the row was recorded at another time than its batch".into());
+        }
+        let range = batch.from_offset..batch.next_offset;
+        if let Some(offset) = self.log_offset().filter(|_| !range.is_empty()) {
+            if !range.contains(&offset) {
+                return Err(format!("the row has offset {offset}, the batch {range:?}"));
+            }
+            if last.is_some_and(|last| last >= offset) {
+                return Err(format!(
+                    "the row has offset {offset}, the one before it {}",
+                    last.unwrap_or(-1)
+                ));
+            }
+            *last = Some(offset);
+        }
+        Ok(())
+    }
+
     /// Adds the row to the chain and the counts, if it is right by itself.
     pub(super) fn enter(&self, chain: &mut Chain, counted: &mut Numbers) -> Result<(), String> {
         match self {

@@ -86,16 +86,11 @@ impl Rows {
 
     /// Every row must have been added: what is left has a `seq` of another row.
     pub(super) fn finish(self) -> Result<(), String> {
-        let left = [
-            ("ledger", self.ledger.front().map(|row| row.seq)),
-            ("refused", self.refused.front().map(|row| row.seq)),
-            ("parked", self.parked.front().map(|row| row.seq)),
-            (
-                "parked_resolutions",
-                self.resolutions.front().map(|row| row.seq),
-            ),
-        ];
-        match left.into_iter().find_map(|(t, seq)| Some((t, seq?))) {
+        match self
+            .fronts()
+            .into_iter()
+            .find_map(|(t, seq)| Some((t, seq?)))
+        {
             None => Ok(()),
             Some((table, seq)) => Err(format!("{table} has a second row with seq {seq}")),
         }
@@ -118,18 +113,57 @@ impl Rows {
         stored
     }
 
-    /// Takes out the row with this `seq`.
-    pub(super) fn take(&mut self, seq: i64) -> Option<Row> {
-        if let Some(row) = self.ledger.pop_front_if(|row| row.seq == seq) {
-            Some(Row::Ledger(Box::new(row)))
-        } else if let Some(row) = self.refused.pop_front_if(|row| row.seq == seq) {
-            Some(Row::Refused(Box::new(row)))
-        } else if let Some(row) = self.parked.pop_front_if(|row| row.seq == seq) {
-            Some(Row::Parked(Box::new(row)))
-        } else {
-            let row = self.resolutions.pop_front_if(|row| row.seq == seq)?;
-            Some(Row::Resolution(row))
+    /// Takes out the row with this `seq`, of which there must be one.
+    pub(super) fn take(&mut self, seq: i64) -> Result<Row, String> {
+        let fronts = self.fronts();
+        let mut at = fronts
+            .iter()
+            .filter(|(_, front)| *front <= Some(seq) && front.is_some());
+        match (at.next(), at.next()) {
+            (None, _) => return Err("no table has the row".into()),
+            (Some((one, _)), Some((other, _))) => {
+                return Err(format!("both {one} and {other} have the row"));
+            }
+            (Some((table, Some(front))), None) if *front < seq => {
+                return Err(format!("{table} has a second row with seq {front}"));
+            }
+            _ => {}
         }
+        let ledger = self.ledger.pop_front_if(|row| row.seq == seq);
+        let ledger = ledger.map(|row| Row::Ledger(Box::new(row)));
+        let mut refused = || {
+            Some(Row::Refused(Box::new(
+                self.refused.pop_front_if(|r| r.seq == seq)?,
+            )))
+        };
+        let mut parked = || {
+            Some(Row::Parked(Box::new(
+                self.parked.pop_front_if(|r| r.seq == seq)?,
+            )))
+        };
+        let mut resolution = || {
+            Some(Row::Resolution(
+                self.resolutions.pop_front_if(|r| r.seq == seq)?,
+            ))
+        };
+        let row = ledger
+            .or_else(&mut refused)
+            .or_else(&mut parked)
+            .or_else(&mut resolution);
+        row.ok_or_else(|| "no table has the row".into())
+    }
+
+    /// The `seq` of each table's next row.
+    fn fronts(&self) -> [(&'static str, Option<i64>); 4] {
+        [
+            ("ledger", self.ledger.front().map(|row| row.seq)),
+            ("refused", self.refused.front().map(|row| row.seq)),
+            ("parked", self.parked.front().map(|row| row.seq)),
+            (
+                "parked_resolutions",
+                self.resolutions.front().map(|row| row.seq),
+            ),
+        ]
     }
 }
 

@@ -2,12 +2,12 @@
 
 use sqlx::PgConnection;
 
-use crate::chain::{Chain, GENESIS, Head, Numbers};
+use crate::chain::{AcceptanceRow, Chain, GENESIS, Head, Numbers};
 use crate::verify::batches::{Batch, read_batches};
 use crate::verify::log::Log;
 use crate::verify::row::Row;
 use crate::verify::rows::Rows;
-use crate::verify::{Error, Report, log};
+use crate::verify::{Counts, Error, Report, log};
 
 /// A partition's row in `positions`.
 #[derive(Debug)]
@@ -65,7 +65,11 @@ pub(super) struct Walk {
     pub(super) incarnation: i32,
     /// Where the incarnation began, if the walk has seen it.
     start_offset: Option<i64>,
-    next_offset: Option<i64>,
+    pub(super) next_offset: Option<i64>,
+    /// What the batches of the walk count.
+    pub(super) counts: Counts,
+    /// When its first batch was recorded.
+    pub(super) begun_at: Option<i64>,
     /// Whether nothing before the walk is taken on trust.
     is_whole: bool,
     parked_open: i64,
@@ -82,7 +86,8 @@ pub(super) async fn walk(
 ) -> Result<(), Error> {
     let mut walk = Walk::new(end.partition, start);
     if let Some(log) = &mut log {
-        log.begin(end, start.log_from(end), report).await?;
+        log.begin(connection, end, start.log_from(end), report)
+            .await?;
     }
     while walk.next_batch < end.next_batch {
         let chunk = read_batches(connection, end, walk.next_batch, walk.next_seq).await?;
@@ -91,7 +96,18 @@ pub(super) async fn walk(
             break;
         };
         let seqs = walk.next_seq..last.numbers.next_seq;
-        let rows = Rows::read(connection, end.partition, seqs).await?;
+        let rows = match Rows::read(connection, end.partition, seqs.clone()).await {
+            Err(sqlx::Error::ColumnDecode { index, source }) => {
+                let detail = format!(
+                    "a row with seq {} to {} cannot be read: column {index}: {source}",
+                    seqs.start,
+                    seqs.end - 1
+                );
+                report.find("chain", walk.place(), detail);
+                break;
+            }
+            rows => rows?,
+        };
         log::compare_replays(connection, end.partition, &chunk, &rows, report).await?;
         if let Some(log) = &mut log {
             log.compare(connection, end, &chunk, &rows, report).await?;
@@ -121,6 +137,8 @@ impl Walk {
             incarnation: start.incarnation,
             start_offset: None,
             next_offset: start.next_offset,
+            counts: Counts::default(),
+            begun_at: None,
             is_whole: start.next_batch == 0,
             parked_open: 0,
         }
@@ -140,8 +158,7 @@ impl Walk {
         report: &mut Report,
     ) -> Result<(), String> {
         for batch in chunk {
-            let take = |seq| rows.take(seq).ok_or_else(|| "no table has the row".into());
-            self.step(batch, take, report)?;
+            self.step(batch, |seq| rows.take(seq), report)?;
         }
         rows.finish()
     }
@@ -163,11 +180,13 @@ impl Walk {
         let continues = self.next_offset == Some(numbers.from_offset);
         if self.incarnation == numbers.incarnation && !continues {
             return Err(format!(
-                "the batch begins at offset {}, the one before ended at {:?}",
-                numbers.from_offset, self.next_offset
+                "the batch begins at offset {}, the one before ended at {}",
+                numbers.from_offset,
+                shown(self.next_offset)
             ));
         }
         let mut chain = Chain::after(&self.head);
+        self.begin_incarnation(batch, &mut chain)?;
         let mut counted = Numbers {
             posted: 0,
             rejected: 0,
@@ -177,21 +196,27 @@ impl Walk {
             discarded: 0,
             ..*numbers
         };
+        let mut log_offset = None;
         while self.next_seq < numbers.next_seq {
             let row = take(self.next_seq)?;
+            row.is_in(numbers, &mut log_offset)?;
             row.enter(&mut chain, &mut counted)?;
             self.next_seq += 1;
             report.rows += 1;
         }
-        if counted != *numbers {
-            return Err(format!(
-                "the rows count as {counted:?}, the batch says {numbers:?}"
-            ));
+        // What is wrong now is wrong with the batch, and no row of it is better than another.
+        let whole = format!("with seq {} to {}", numbers.first_seq, numbers.next_seq - 1);
+        self.next_seq = numbers.first_seq;
+        if let Some(difference) = difference(&counted, numbers) {
+            return Err(format!("the rows {whole} count as {difference}"));
         }
         let head = chain.close(numbers);
         if head[..] != batch.chain_head[..] {
-            return Err("the rows and counts do not lead to the stored chain head".into());
+            return Err(format!(
+                "the rows {whole} and the counts do not lead to the stored chain head"
+            ));
         }
+        self.next_seq = numbers.next_seq;
         if self.incarnation != numbers.incarnation {
             self.start_offset = Some(numbers.from_offset);
         }
@@ -200,45 +225,114 @@ impl Walk {
         self.next_offset = Some(numbers.next_offset);
         self.incarnation = numbers.incarnation;
         self.parked_open += i64::from(numbers.parked);
+        self.counts.add_numbers(numbers);
+        self.begun_at.get_or_insert(numbers.recorded_at);
         report.batches += 1;
+        Ok(())
+    }
+
+    /// An incarnation but the first begins where an operator accepted it.
+    fn begin_incarnation(&self, batch: &Batch, chain: &mut Chain) -> Result<(), String> {
+        let Batch {
+            numbers,
+            acceptance,
+            ..
+        } = batch;
+        let begins = numbers.incarnation > 1 && self.incarnation != numbers.incarnation;
+        let acceptance = match (begins, acceptance) {
+            (true, Some(acceptance)) => acceptance,
+            (false, None) => return Ok(()),
+            (false, Some(_)) => return Err("what was accepted for it began before".into()),
+            (true, None) => {
+                return Err(format!(
+                    "nobody has accepted that incarnation {} begins here",
+                    numbers.incarnation
+                ));
+            }
+        };
+        let (previous, ended) = (acceptance.previous_position, self.next_offset);
+        if ended.is_some_and(|ended| ended != previous) {
+            return Err(format!(
+                "what was accepted follows on offset {previous}, the batch before ended at {}",
+                shown(ended)
+            ));
+        }
+        chain.acceptance(&AcceptanceRow {
+            previous_position: acceptance.previous_position,
+            accepted_at: acceptance.accepted_at.0,
+            reason: &acceptance.reason,
+            operator: &acceptance.operator,
+        });
         Ok(())
     }
 
     /// After the last batch: it must have led to the position.
     fn arrive(&self, end: &End, report: &mut Report) {
-        let stored = (
-            end.next_seq,
-            end.position,
-            end.start_offset,
-            end.incarnation,
-            end.parked_open,
-            &end.chain_head[..],
-        );
         // Without a batch there is nothing to hold these against.
         let any = self.next_batch > 0;
-        let walked = (
-            self.next_seq,
-            self.next_offset.unwrap_or(end.start_offset),
-            self.start_offset.unwrap_or(end.start_offset),
-            if any {
-                self.incarnation
-            } else {
-                end.incarnation
-            },
+        let parts = [
+            ("next seq", end.next_seq, self.next_seq),
+            (
+                "position",
+                end.position,
+                self.next_offset.unwrap_or(end.start_offset),
+            ),
+            (
+                "start",
+                end.start_offset,
+                self.start_offset.unwrap_or(end.start_offset),
+            ),
+            (
+                "incarnation",
+                end.incarnation.into(),
+                if any {
+                    self.incarnation
+                } else {
+                    end.incarnation
+                }
+                .into(),
+            ),
             // What was open before the walk began is not known.
-            if self.is_whole {
-                self.parked_open
-            } else {
-                end.parked_open
-            },
-            &self.head[..],
-        );
-        if stored != walked {
+            (
+                "number of open parked records",
+                end.parked_open,
+                if self.is_whole {
+                    self.parked_open
+                } else {
+                    end.parked_open
+                },
+            ),
+        ];
+        for (name, stored, walked) in parts.into_iter().filter(|(_, s, w)| s != w) {
+            let detail = format!("the {name} is {stored}, the batches lead to {walked}");
+            report.find("positions", self.place(), detail);
+        }
+        if end.chain_head != self.head {
             let detail = format!(
-                "the position's (next seq, position, start, incarnation, open parked, chain head) is \
-                 {stored:?}, the batches lead to {walked:?}"
+                "the chain head is {}, the batches lead to {}",
+                hex::encode(&end.chain_head),
+                hex::encode(self.head)
             );
             report.find("positions", self.place(), detail);
         }
     }
+}
+
+fn shown(offset: Option<i64>) -> String {
+    offset.map_or("no offset".into(), |offset| offset.to_string())
+}
+
+/// How the rows of a batch are counted otherwise than it says.
+fn difference(counted: &Numbers, numbers: &Numbers) -> Option<String> {
+    let kinds = [
+        ("posted", counted.posted, numbers.posted),
+        ("rejected", counted.rejected, numbers.rejected),
+        ("refused", counted.refused, numbers.refused),
+        ("parked", counted.parked, numbers.parked),
+        ("discarded", counted.discarded, numbers.discarded),
+    ];
+    let mut differing = kinds.into_iter().filter(|(_, rows, batch)| rows != batch);
+    differing
+        .next()
+        .map(|(kind, rows, batch)| format!("{rows} {kind}, the batch says {batch}"))
 }

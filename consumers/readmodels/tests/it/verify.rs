@@ -13,7 +13,7 @@ async fn changed_missing_and_invented_slices_are_named() {
         for model in all() {
             fold_inline(&mut connection, model, &[(0, 400), (1, 500)], i64::MAX).await.unwrap();
         }
-        assert_eq!(verify(&mut connection).await.unwrap(), []);
+        assert_eq!(verify(&mut connection).await.unwrap().differences, []);
         sqlx::raw_sql(
             "update daily_totals set amount = amount + 1
                  where (day, currency, kind, partition) = (select day, currency, kind, partition
@@ -26,7 +26,7 @@ async fn changed_missing_and_invented_slices_are_named() {
         .await
         .unwrap();
 
-        let found = verify(&mut connection).await.unwrap();
+        let found = verify(&mut connection).await.unwrap().differences;
         assert_eq!(found.len(), 3, "{found:?}");
         assert_eq!((found[0].model, found[0].partition), ("daily_totals", 1));
         assert!(found[0].stored.is_some() && found[0].computed.is_some());
@@ -61,7 +61,13 @@ async fn a_fold_counted_twice_or_a_position_too_far_is_found() {
         fold_inline(&mut connection, model, &[(0, 100)], i64::MAX)
             .await
             .unwrap();
-        assert!(!verify(&mut connection).await.unwrap().is_empty());
+        assert!(
+            !verify(&mut connection)
+                .await
+                .unwrap()
+                .differences
+                .is_empty()
+        );
 
         sqlx::raw_sql("truncate flows; update read_model_positions set seq = 0")
             .execute(&mut connection)
@@ -70,12 +76,12 @@ async fn a_fold_counted_twice_or_a_position_too_far_is_found() {
         fold_inline(&mut connection, model, &[(0, 100)], i64::MAX)
             .await
             .unwrap();
-        assert_eq!(verify(&mut connection).await.unwrap(), []);
+        assert_eq!(verify(&mut connection).await.unwrap().differences, []);
         sqlx::raw_sql("update read_model_positions set seq = 101")
             .execute(&mut connection)
             .await
             .unwrap();
-        let found = verify(&mut connection).await.unwrap();
+        let found = verify(&mut connection).await.unwrap().differences;
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(found[0].place(), "flows, partition 0, position");
         assert_eq!(

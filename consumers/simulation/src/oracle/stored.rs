@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use millrace_ledger::chain::{Chain, Numbers};
+use millrace_ledger::chain::{AcceptanceRow, Chain, Numbers};
 use millrace_ledger::store::Advance;
 use millrace_ledger::store::positions::Acceptance;
 
@@ -27,7 +27,14 @@ impl Oracle {
             recorded_at: acceptance.now,
             ..Numbers::default()
         };
-        let chain_head = Chain::after(&seen.chain_head).close(&numbers);
+        let mut chain = Chain::after(&seen.chain_head);
+        chain.acceptance(&AcceptanceRow {
+            previous_position: seen.position,
+            accepted_at: acceptance.now,
+            reason: acceptance.reason,
+            operator: acceptance.operator,
+        });
+        let chain_head = chain.close(&numbers);
         let advance = Advance {
             numbers,
             chain_head,

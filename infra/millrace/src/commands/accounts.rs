@@ -29,7 +29,7 @@ pub enum Accounts {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
 #[command(
-    after_help = "A frozen account takes credits only, a closed one neither. Limits are in minor units: with
+    after_help = "A frozen account takes credits only, a closed one neither. Limits are in minor units: with \
 0 the balance never goes below zero. They count from the next batch of the account's partition on.
 
 Examples:

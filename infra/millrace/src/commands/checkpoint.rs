@@ -11,13 +11,13 @@ use clap::{Args, Subcommand};
 use flate2::read::MultiGzDecoder;
 use millrace_ledger::group::SystemClock;
 use millrace_ledger::pipeline::lane::Clock as _;
-use millrace_ledger::verify::checkpoint::{self, Checkpoint};
+use millrace_ledger::verify::checkpoint::Checkpoint;
 use millrace_ledger::verify::{Report, export};
 
-use crate::cli::{Database, Usage, print};
+use crate::cli::{Database, print};
 use crate::commands::export::is_gzip;
 use crate::commands::verify::{Progress, print_findings};
-use crate::signing;
+use crate::signing::{self, Signer};
 
 /// The buffer behind the file.
 const BUFFER_BYTES: usize = 1024 * 1024;
@@ -25,8 +25,8 @@ const BUFFER_BYTES: usize = 1024 * 1024;
 /// What to do with checkpoints.
 #[derive(Debug, Subcommand)]
 #[command(
-    after_help = "Whoever can write to the database could change old rows and compute all hash chains again. A checkpoint
-that is kept elsewhere shows it: millrace verify --checkpoint compares a database with it, checkpoint
+    after_help = "Whoever can write to the database could change old rows and compute all hash chains again. A checkpoint \
+that is kept elsewhere shows it: millrace verify --checkpoint compares a database with it, checkpoint \
 check an exported file, without any database.
 
 Examples:
@@ -49,7 +49,7 @@ pub enum Checkpoints {
 /// Flags of `millrace checkpoint keygen`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "An Ed25519 key as PKCS #8 in PEM, as OpenSSL has them. Keep it where the database's administrators have
+    after_help = "An Ed25519 key as PKCS #8 in PEM, as OpenSSL has them. Keep it where the database's administrators have \
 no access; the public key beside it is for everybody.
 
 Example:
@@ -63,7 +63,7 @@ pub struct Keygen {
 /// Flags of `millrace checkpoint write`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Per partition: how many batches and rows there are, the position, the chain head and the counts by verdict.
+    after_help = "Per partition: how many batches and rows there are, the position, the chain head and the counts by verdict. \
 Run millrace verify before, so that what is marked is known to be right.
 
 Examples:
@@ -95,8 +95,8 @@ pub struct Sign {
 /// Flags of `millrace checkpoint check`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The signature is that of the file beside it with .sig. With --export the hash chains are computed again from
-the exported rows and must lead through the checkpoint's heads. Exit status: 0 when everything holds, 1
+    after_help = "The signature is that of the file beside it with .sig. With --export the hash chains are computed again from \
+the exported rows and must lead through the checkpoint's heads. Exit status: 0 when everything holds, 1 \
 with what does not.
 
 Example:
@@ -128,7 +128,7 @@ pub async fn run(checkpoints: &Checkpoints) -> anyhow::Result<ExitCode> {
         Checkpoints::Write(flags) => run_write(flags).await?,
         Checkpoints::Sign(Sign { file, key }) => {
             let (bytes, _) = read_file(file)?;
-            signing::sign(file, &bytes, key)?;
+            Signer::read(key)?.sign(file, &bytes)?;
             print(&signing::signature_path(file).display().to_string());
         }
         Checkpoints::Check(flags) => return run_check(flags),
@@ -137,6 +137,12 @@ pub async fn run(checkpoints: &Checkpoints) -> anyhow::Result<ExitCode> {
 }
 
 async fn run_write(flags: &Write) -> anyhow::Result<()> {
+    // What keeps it from being signed is said before it is written.
+    let signer = flags.key.as_deref().map(Signer::read).transpose()?;
+    signing::refuse_existing(&flags.file)?;
+    if signer.is_some() {
+        signing::refuse_existing(&signing::signature_path(&flags.file))?;
+    }
     let mut connection = flags.database.connect_migrated().await?;
     let now = SystemClock::default().wall_micros();
     let checkpoint = Checkpoint::take(&mut connection, now)
@@ -144,14 +150,14 @@ async fn run_write(flags: &Write) -> anyhow::Result<()> {
         .context("reading the chain heads")?;
     let bytes = checkpoint.to_bytes();
     signing::write_new(&flags.file, &bytes, 0o644)?;
-    if let Some(key) = &flags.key {
-        signing::sign(&flags.file, &bytes, key)?;
+    if let Some(signer) = &signer {
+        signer.sign(&flags.file, &bytes)?;
     }
     print(&format!(
         "{}: {}, {}",
         flags.file.display(),
         described(&checkpoint),
-        if flags.key.is_some() {
+        if signer.is_some() {
             "signed"
         } else {
             "not signed"
@@ -215,8 +221,8 @@ fn open_export(path: &Path) -> anyhow::Result<Box<dyn BufRead>> {
 /// A checkpoint of a file, with its bytes.
 pub fn read_file(path: &Path) -> anyhow::Result<(Vec<u8>, Checkpoint)> {
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    let checkpoint = Checkpoint::parse(&bytes)
-        .map_err(|error: checkpoint::Error| Usage(format!("{}: {error}", path.display())))?;
+    let checkpoint =
+        Checkpoint::parse(&bytes).with_context(|| format!("reading {}", path.display()))?;
     Ok((bytes, checkpoint))
 }
 

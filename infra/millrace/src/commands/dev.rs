@@ -57,8 +57,8 @@ const LANES_TIMEOUT: Duration = Duration::from_secs(2);
 /// Flags of `millrace dev`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Nothing is kept: the broker is in memory, the database is private, and both are gone after Ctrl-C.
-Postgres is this machine's, or a private copy that is fetched once; MILLRACE_DEV_POSTGRES=system, =download
+    after_help = "Nothing is kept: the broker is in memory, the database is private, and both are gone after Ctrl-C. \
+Postgres is this machine's, or a private copy that is fetched once; MILLRACE_DEV_POSTGRES=system, =download \
 or =/path/to/bin decides otherwise. Ports that are taken are replaced by free ones.
 
 Examples:
@@ -92,7 +92,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
             services.introduce(&postgres, started);
             let outcome = tokio::select! {
                 asked = &mut asked => asked,
-                failure = watch_lanes(&services.group) => Err(failure),
+                failure = watch_lanes(&services.group, &services.board) => Err(failure),
                 failure = postgres.ended() => Err(failure),
             };
             services.stop().await;
@@ -109,6 +109,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
 struct Services {
     stop: CancellationToken,
     gateway: Gateway,
+    board: Arc<Board>,
     group: Group,
     query: Query,
     tasks: JoinSet<()>,
@@ -186,6 +187,7 @@ impl Services {
         Ok(Self {
             stop,
             gateway,
+            board,
             group,
             query,
             tasks,

@@ -1,12 +1,13 @@
 //! `millrace export`.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -14,8 +15,11 @@ use millrace_ledger::verify::export::{self, Tail};
 use sqlx::PgConnection;
 use tracing::info;
 
-use crate::cli::{Database, print};
+use crate::cli::{Database, eprint};
 use crate::commands::verify::PROGRESS_INTERVAL;
+
+/// A ledger is nobody else's business.
+const MODE: u32 = 0o600;
 
 /// The buffer before the file.
 const BUFFER_BYTES: usize = 1024 * 1024;
@@ -23,8 +27,8 @@ const BUFFER_BYTES: usize = 1024 * 1024;
 /// Flags of `millrace export`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "One JSON object a line, every batch of every partition followed by its rows, up to the positions at the
-start: runs beside live load. The hash chains can be computed again from the file alone, without any
+    after_help = "One JSON object a line, every batch of every partition followed by its rows, up to the positions at the \
+start: runs beside live load. The hash chains can be computed again from the file alone, without any \
 database: see millrace checkpoint check --export.
 
 Examples:
@@ -32,8 +36,8 @@ Examples:
   millrace checkpoint check month.json --public-key bank.key.pub --export ledger.ndjson.gz"
 )]
 pub struct Flags {
-    /// The file to write; compressed when its name ends with .gz. One that is there is replaced once the
-    /// export is complete.
+    /// The file to write, or - for the standard output; compressed when its name ends with .gz. A file that
+    /// is there is replaced once the export is complete, and keeps its mode; a new one has mode 600.
     file: PathBuf,
     #[command(flatten)]
     database: Database,
@@ -42,14 +46,19 @@ pub struct Flags {
 /// Exports.
 pub async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     let mut connection = flags.database.connect_migrated().await?;
-    let mut partial = flags.file.clone().into_os_string();
-    partial.push(".part");
-    let partial = PathBuf::from(partial);
     let start = Instant::now();
-    let tail = write(&mut connection, &partial, is_gzip(&flags.file)).await?;
-    std::fs::rename(&partial, &flags.file)
-        .with_context(|| format!("writing {}", flags.file.display()))?;
-    print(&format!(
+    let target = Target::of(&flags.file)?;
+    let is_gzip = is_gzip(&flags.file);
+    let tail = match &target {
+        Target::Stream(path) => {
+            let file = OpenOptions::new().write(true).open(path);
+            let file = file.with_context(|| format!("writing {}", path.display()))?;
+            write(&mut connection, file, path, is_gzip).await?
+        }
+        Target::File { path, mode } => write_whole(&mut connection, path, *mode, is_gzip).await?,
+    };
+    // The standard output may be the export itself.
+    eprint(&format!(
         "{}: {} partitions, {} batches, {} rows in {:.1} s",
         flags.file.display(),
         tail.partitions,
@@ -65,9 +74,77 @@ pub fn is_gzip(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "gz")
 }
 
-async fn write(connection: &mut PgConnection, path: &Path, is_gzip: bool) -> anyhow::Result<Tail> {
+/// Where an export goes.
+enum Target {
+    /// What is no file of its own is written into: a pipe, a device.
+    Stream(PathBuf),
+    /// A file appears when it is complete.
+    File { path: PathBuf, mode: u32 },
+}
+
+impl Target {
+    fn of(path: &Path) -> anyhow::Result<Self> {
+        if path == Path::new("-") {
+            return Ok(Self::Stream("/dev/stdout".into()));
+        }
+        // Links are followed: what they lead to is replaced.
+        let Ok(real) = path.canonicalize() else {
+            return Ok(Self::File {
+                path: path.to_owned(),
+                mode: MODE,
+            });
+        };
+        let metadata = real.metadata();
+        let metadata = metadata.with_context(|| format!("writing {}", path.display()))?;
+        if metadata.is_dir() {
+            bail!("{} is a directory: name a file", path.display());
+        }
+        Ok(if metadata.is_file() {
+            let mode = metadata.mode() & 0o777;
+            Self::File { path: real, mode }
+        } else {
+            Self::Stream(path.to_owned())
+        })
+    }
+}
+
+/// Beside the file, until it is complete.
+async fn write_whole(
+    connection: &mut PgConnection,
+    path: &Path,
+    mode: u32,
+    is_gzip: bool,
+) -> anyhow::Result<Tail> {
+    let mut partial = path.to_owned().into_os_string();
+    partial.push(".part");
+    let partial = PathBuf::from(partial);
     let context = || format!("writing {}", path.display());
-    let file = File::create(path).with_context(context)?;
+    // One of an export that was killed may have any mode.
+    std::fs::remove_file(&partial).ok();
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&partial)
+        .with_context(context)?;
+    let written = write(connection, file, &partial, is_gzip).await;
+    let renamed = written.and_then(|tail| {
+        std::fs::rename(&partial, path).with_context(context)?;
+        Ok(tail)
+    });
+    if renamed.is_err() {
+        std::fs::remove_file(&partial).ok();
+    }
+    renamed
+}
+
+async fn write(
+    connection: &mut PgConnection,
+    file: File,
+    path: &Path,
+    is_gzip: bool,
+) -> anyhow::Result<Tail> {
+    let context = || format!("writing {}", path.display());
     let mut file = BufWriter::with_capacity(BUFFER_BYTES, file);
     let tail = if is_gzip {
         let mut gzip = GzEncoder::new(file, Compression::fast());
@@ -80,8 +157,10 @@ async fn write(connection: &mut PgConnection, path: &Path, is_gzip: bool) -> any
     let file = file
         .into_inner()
         .map_err(std::io::IntoInnerError::into_error);
-    file.and_then(|file| file.sync_all())
-        .with_context(context)?;
+    let file = file.with_context(context)?;
+    if path.is_file() {
+        file.sync_all().with_context(context)?;
+    }
     Ok(tail)
 }
 

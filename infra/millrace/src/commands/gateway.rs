@@ -23,8 +23,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// Flags of `millrace gateway`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "POST /v1/transactions takes a JSON object, an array or NDJSON, and answers 202 once every in-sync replica
-has every record. Sending the same again is safe. Any number of replicas may run; Kafka may be away at any
+    after_help = "POST /v1/transactions takes a JSON object, an array or NDJSON, and answers 202 once every in-sync replica \
+has every record. Sending the same again is safe. Any number of replicas may run; Kafka may be away at any \
 time: clients are told 503. SIGTERM ends the requests in hand first.
 
 Example:

@@ -13,9 +13,9 @@ use crate::shutdown;
 /// Flags of `millrace import`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Ids are derived from the rows: importing a file twice posts it once. A refused row is named by
-its line, the rest go on; a file of refused rows from an earlier import is replaced. Verdicts, duplicates
-among them, are the ledger's: see reports.conservation. Exit status: 0; 2 when rows were refused; 1 when
+    after_help = "Ids are derived from the rows: importing a file twice posts it once. A refused row is named by \
+its line, the rest go on; a file of refused rows from an earlier import is replaced. Verdicts, duplicates \
+among them, are the ledger's: see reports.conservation. Exit status: 0; 2 when rows were refused; 1 when \
 the import could not begin or end: mend what is named and import the file again.
 
 Examples:

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::cli::{Admin, Database, Kafka, Usage, at_least_one, duration};
+use crate::cli::{Admin, Database, Kafka, Usage, duration, reason};
 use crate::commands::topics::CleanupPolicy;
 use crate::{admin, operator, shutdown, telemetry};
 
@@ -36,8 +36,8 @@ const TRIES_UNTOLD: u32 = 6;
 /// Flags of `millrace ledger`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Run as many replicas as you like, up to one lane per partition. SIGTERM finishes the batch
-in hand and hands the partitions over at once; a second one ends the process at once, and nothing is
+    after_help = "Run as many replicas as you like, up to one lane per partition. SIGTERM finishes the batch \
+in hand and hands the partitions over at once; a second one ends the process at once, and nothing is \
 lost either.
 
 Examples:
@@ -55,10 +55,10 @@ pub struct Flags {
     #[arg(long, env = "MILLRACE_GROUP", default_value = GROUP)]
     group: String,
     /// Lanes of this replica, a thread and a database connection each [default: one per core].
-    #[arg(long, env = "MILLRACE_LANES", value_parser = at_least_one)]
-    lanes: Option<NonZeroUsize>,
+    #[arg(long, env = "MILLRACE_LANES", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    lanes: Option<u16>,
     /// This replica's name, shown as the owner of its partitions [default: host name and process].
-    #[arg(long, env = "MILLRACE_REPLICA")]
+    #[arg(long, env = "MILLRACE_REPLICA", value_parser = reason)]
     replica: Option<String>,
     /// How long a stop may take: the batch in hand is finished and the group left. Beyond it the process
     /// ends with status 1; nothing is lost then either.
@@ -68,8 +68,9 @@ pub struct Flags {
     /// anew.
     #[arg(long, env = "MILLRACE_STALL_AFTER", default_value = "30s", value_parser = duration)]
     stall_after: Duration,
-    /// The share of a partition's records that may be parked for what they are, in percent: beyond it the
-    /// partition stops, for a deploy or a schema is wrong. 100 parks everything.
+    /// How many of a partition's records may be parked for what they are, in percent, of a batch or of the
+    /// last 200 records or so, once that are 50: beyond it the partition stops, for a deploy or a schema is
+    /// wrong. 100 parks everything.
     #[arg(long, env = "MILLRACE_PARK_BRAKE_PERCENT", default_value_t = 50,
         value_parser = clap::value_parser!(u8).range(1..=100))]
     park_brake_percent: u8,
@@ -87,7 +88,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
             properties: Kafka::properties()?,
         },
         postgres: flags.database.database_url.clone(),
-        lanes: flags.lanes.map_or(cores, NonZeroUsize::get),
+        lanes: flags.lanes.map_or(cores, usize::from),
         replica: flags.replica.unwrap_or_else(replica_name),
         guards: Guards {
             park_brake_percent: flags.park_brake_percent,
@@ -119,7 +120,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
 
     let outcome = tokio::select! {
         requested = shutdown::requested() => requested,
-        failure = watch(&group, &flags.kafka) => Err(failure),
+        failure = watch(&group, &board, &flags.kafka) => Err(failure),
     };
     let stopped = tokio::task::spawn_blocking(move || group.stop());
     let stopped = tokio::time::timeout(flags.drain_timeout, stopped).await;
@@ -142,16 +143,17 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
 }
 
 /// Ends when something is wrong that waiting does not mend.
-async fn watch(group: &Group, kafka: &Kafka) -> anyhow::Error {
+async fn watch(group: &Group, board: &Board, kafka: &Kafka) -> anyhow::Error {
     tokio::select! {
-        failure = watch_lanes(group) => failure,
+        failure = watch_lanes(group, board) => failure,
         Err(failure) = watch_topic(kafka) => failure,
     }
 }
 
 /// Ends when a lane has, which none does by itself.
-pub async fn watch_lanes(group: &Group) -> anyhow::Error {
+pub async fn watch_lanes(group: &Group, board: &Board) -> anyhow::Error {
     while !group.is_broken() {
+        board.tell_silent();
         tokio::time::sleep(WATCH_INTERVAL).await;
     }
     anyhow::anyhow!("a lane has ended by itself")
@@ -205,10 +207,16 @@ pub fn describe(picture: &Picture) -> Value {
             })
         })
         .collect();
+    let waiting = picture.partitions.iter().filter(|p| p.state != "active");
+    let troubles = waiting.map(|p| match p.detail.as_str() {
+        "" => format!("partition {} is {}", p.partition, p.state),
+        detail => format!("partition {} is {}: {detail}", p.partition, p.state),
+    });
+    let problems: Vec<_> = picture.problems.iter().cloned().chain(troubles).collect();
     json!({
         "ready": picture.is_ready(),
         "lanes": picture.lanes,
-        "problems": picture.problems,
+        "problems": problems,
         "partitions": partitions,
     })
 }

@@ -1,27 +1,29 @@
 //! `millrace parked`.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use millrace_ledger::parking::{self, Resolved, Selection};
-use millrace_ledger::pipeline::plan::Resolution;
+use millrace_ledger::pipeline::outcome::Resolution;
 use millrace_ledger::store::parked::{self, Group, Listing, Parked as Record};
 use tracing::info;
 
-use crate::cli::{Database, Operator, Usage, print, reason};
+use crate::cli::{Database, Operator, Usage, print, print_raw, printable, reason};
 use crate::parking::{Request, park_reason, resolve};
 
 /// How many bytes of a value are shown as a dump.
 const DUMP_MAX: usize = 4_096;
 
+/// How much of a key, a header or a text is shown: characters, or bytes of what is no text.
+const SHOWN_MAX: usize = 200;
+
 /// What to do with parked records.
 #[derive(Debug, Subcommand)]
 #[command(
-    after_help = "A record that cannot be understood is parked with everything that it had, and later records of its key
-wait behind it. Find out why (list, show), mend it (deploy a version that understands it, register the
-schema) and replay; or discard what will never be understood and replay what waited.
+    after_help = "A record that cannot be understood is parked with everything that it had, and later records of its key \
+wait behind it. Find out why (list, show), mend it (deploy a version that understands it) and \
+replay; or discard what will never be understood and replay what waited.
 
 Examples:
   millrace parked list
@@ -43,10 +45,15 @@ pub enum Parked {
 
 /// Flags of `millrace parked list`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "The reason shown is what a record was parked for. `behind` says only that an earlier record of its key \
+was parked then: whether it can be applied by itself, replay --dry-run tells.
+
+Examples:
   millrace parked list
   millrace parked list --key alice --all
-  millrace parked list --parked-for undecodable --limit 1000")]
+  millrace parked list --parked-for undecodable --limit 1000"
+)]
 pub struct List {
     #[command(flatten)]
     database: Database,
@@ -63,7 +70,7 @@ pub struct List {
 /// Flags of `millrace parked show`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Bytes are shown as hexadecimal beside printable ASCII; nothing of them reaches the terminal raw unless
+    after_help = "Bytes are shown as hexadecimal beside printable ASCII; nothing of them reaches the terminal raw unless \
 --raw says so.
 
 Examples:
@@ -79,6 +86,9 @@ pub struct Show {
     /// The offset in the log.
     #[arg(long, value_parser = clap::value_parser!(i64).range(0..))]
     offset: i64,
+    /// With this number, where several were parked at the offset.
+    #[arg(long, value_parser = clap::value_parser!(i64).range(0..))]
+    seq: Option<i64>,
     /// Write the value's bytes as they are, and nothing else.
     #[arg(long)]
     raw: bool,
@@ -102,6 +112,10 @@ pub struct Which {
     /// At this offset in the log; with --partition.
     #[arg(long, requires = "partition", value_parser = clap::value_parser!(i64).range(0..))]
     offset: Option<i64>,
+    /// With this number, as list shows it; with --partition. Of a topic that was recreated, two records
+    /// may have been parked at one offset.
+    #[arg(long, requires = "partition", value_parser = clap::value_parser!(i64).range(0..))]
+    seq: Option<i64>,
 }
 
 /// A key's bytes.
@@ -111,14 +125,14 @@ struct Key(Vec<u8>);
 /// Flags of `millrace parked replay`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "With a chosen record all open ones of its key are replayed, in the log's order, under the partition's
-lock and beside its lane, byte for byte as they were parked. The first one that still cannot be applied
-keeps those behind it. What is posted is posted at its own key's next place; what is known is a duplicate.
+    after_help = "With a chosen record all open ones of its key are replayed, in the log's order, under the partition's \
+lock and beside its lane, byte for byte as they were parked. The first one that still cannot be applied \
+keeps those behind it. What is posted is posted at its own key's next place; what is known is a duplicate. \
 Exit status: 0, or 1 when records stay parked.
 
 Examples:
   millrace parked replay --all --dry-run
-  millrace parked replay --parked-for unknown_schema --reason 'schema registered: INC-17'
+  millrace parked replay --parked-for unknown_schema --reason 'version 2 understands it: INC-17'
   millrace parked replay --key alice"
 )]
 pub struct Replay {
@@ -127,7 +141,7 @@ pub struct Replay {
     #[command(flatten)]
     which: Which,
     /// Every open record.
-    #[arg(long, conflicts_with_all = ["partition", "key", "key_hex", "parked_for", "offset"])]
+    #[arg(long, conflicts_with_all = ["partition", "key", "key_hex", "parked_for", "offset", "seq"])]
     all: bool,
     #[command(flatten)]
     operator: Operator,
@@ -142,7 +156,7 @@ pub struct Replay {
 /// Flags of `millrace parked discard`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Only the chosen records are given up; what waits behind them stays parked until it is replayed. Who
+    after_help = "Only the chosen records are given up; what waits behind them stays parked until it is replayed. Who \
 discarded it, when and why stays beside the record, whose bytes stay too.
 
 Examples:
@@ -176,6 +190,7 @@ impl Which {
             key: self.key().map(<[u8]>::to_vec),
             reason: code.map_err(Usage)?,
             log_offset: self.offset,
+            seq: self.seq,
             also_keys: Vec::new(),
         })
     }
@@ -185,6 +200,7 @@ impl Which {
             && self.key().is_none()
             && self.parked_for.is_none()
             && self.offset.is_none()
+            && self.seq.is_none()
     }
 }
 
@@ -200,23 +216,28 @@ pub async fn run(parked: &Parked) -> anyhow::Result<ExitCode> {
 
 async fn run_list(list: &List) -> anyhow::Result<ExitCode> {
     let mut connection = list.database.connect_migrated().await?;
-    let groups = parked::groups(&mut connection).await?;
-    if groups.is_empty() {
-        print("nothing is parked");
-    }
-    for group in groups {
-        print_group(&group);
-    }
     let listing = Listing {
         partition: list.which.partition,
         key: list.which.key(),
         reason: list.which.parked_for,
         log_offset: list.which.offset,
+        seq: list.which.seq,
         all: list.all,
         with_bytes: false,
         limit: i64::from(list.limit) + 1,
     };
+    for group in parked::groups(&mut connection, listing).await? {
+        print_group(&group);
+    }
     let records = parked::list(&mut connection, listing).await?;
+    if records.is_empty() {
+        print(match (list.which.is_empty(), list.all) {
+            (true, false) => "nothing is parked; --all shows what was",
+            (true, true) => "nothing was ever parked",
+            (false, false) => "nothing parked matches; --all shows also what was resolved",
+            (false, true) => "nothing that was ever parked matches",
+        });
+    }
     for record in records.iter().take(list.limit as usize) {
         print_record(record);
     }
@@ -244,7 +265,11 @@ fn print_group(group: &Group) {
 }
 
 fn print_record(record: &Record) {
-    let key = record.key.as_deref().map_or("none".into(), shown);
+    let key = match record.key.as_deref() {
+        None => "(none)".into(),
+        Some([]) => "(empty)".into(),
+        Some(key) => shown(key),
+    };
     let id = record.id.map(|id| format!("\tid {id}")).unwrap_or_default();
     let state = match (&record.resolution, &record.operator) {
         (Some(resolution), Some(operator)) => {
@@ -253,9 +278,10 @@ fn print_record(record: &Record) {
         _ => String::new(),
     };
     print(&format!(
-        "record {}:{}\t{}\t{}\tkey {key}\t{} bytes{id}\t{}{state}",
+        "record {}:{}\tseq {}\t{}\t{}\tkey {key}\t{} bytes with headers{id}\t{}{state}",
         record.partition,
         record.log_offset,
+        record.seq,
         record.reason,
         record.parked_at,
         record.size_bytes,
@@ -268,6 +294,7 @@ async fn run_show(show: &Show) -> anyhow::Result<ExitCode> {
     let listing = Listing {
         partition: Some(show.partition),
         log_offset: Some(show.offset),
+        seq: show.seq,
         all: true,
         with_bytes: true,
         limit: 10,
@@ -278,13 +305,14 @@ async fn run_show(show: &Show) -> anyhow::Result<ExitCode> {
         let (partition, offset) = (show.partition, show.offset);
         anyhow::bail!("no record of partition {partition} at offset {offset} was ever parked");
     }
-    // A topic that was recreated may have parked another one at the same offset.
+    if show.raw && records.len() > 1 {
+        let (count, seqs) = (records.len(), seqs(&records));
+        anyhow::bail!("{count} records were parked there: say which with --seq {seqs}");
+    }
     for record in &records {
         if show.raw {
             let value = record.bytes.as_deref().unwrap_or_default();
-            std::io::stdout()
-                .write_all(value)
-                .context("writing the value")?;
+            print_raw(value);
         } else {
             print_whole(record);
         }
@@ -306,6 +334,15 @@ fn print_whole(record: &Record) {
         None => print("no value"),
         Some(bytes) => print(dump(bytes).trim_end()),
     }
+}
+
+/// Their numbers, to choose from.
+fn seqs(records: &[Record]) -> String {
+    let seqs: Vec<_> = records
+        .iter()
+        .map(|record| record.seq.to_string())
+        .collect();
+    seqs.join(" or ")
 }
 
 /// Lines of offset, hexadecimal and printable ASCII.
@@ -330,26 +367,27 @@ fn dump(bytes: &[u8]) -> String {
     text
 }
 
-/// Bytes that may do nothing to a terminal.
+/// Bytes that may do nothing to a terminal: neither controls nor marks that turn the writing around.
 fn shown(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.chars().flat_map(escaped).take(400).collect(),
-        Err(_) => format!("0x{}", hex::encode(&bytes[..bytes.len().min(200)])),
-    }
-}
-
-fn escaped(character: char) -> impl Iterator<Item = char> {
-    let (plain, safe) = if character.is_control() {
-        (None, Some(character.escape_default()))
+    let (text, is_whole) = if let Ok(text) = std::str::from_utf8(bytes) {
+        let first: String = text.chars().take(SHOWN_MAX).collect();
+        (printable(&first), first.len() == text.len())
     } else {
-        (Some(character), None)
+        let first = &bytes[..bytes.len().min(SHOWN_MAX)];
+        let digits = hex::encode(first);
+        (format!("0x{digits}"), first.len() == bytes.len())
     };
-    plain.into_iter().chain(safe.into_iter().flatten())
+    if is_whole {
+        text
+    } else {
+        format!("{text}... ({} bytes)", bytes.len())
+    }
 }
 
 async fn run_replay(replay: &Replay) -> anyhow::Result<ExitCode> {
     if replay.which.is_empty() && !replay.all {
-        let missing = "say which: --partition, --key, --key-hex, --parked-for, --offset or --all";
+        let missing =
+            "say which: --partition, --key, --key-hex, --parked-for, --offset, --seq or --all";
         return Err(Usage(missing.into()).into());
     }
     let request = Request {
@@ -365,7 +403,7 @@ async fn run_replay(replay: &Replay) -> anyhow::Result<ExitCode> {
 
 async fn run_discard(discard: &Discard) -> anyhow::Result<ExitCode> {
     if discard.which.is_empty() {
-        let missing = "say which: --partition, --key, --key-hex, --parked-for or --offset";
+        let missing = "say which: --partition, --key, --key-hex, --parked-for, --offset or --seq";
         return Err(Usage(missing.into()).into());
     }
     let request = Request {
@@ -383,37 +421,53 @@ async fn run_request(database: &Database, request: &Request) -> anyhow::Result<E
     database.connect_migrated().await?;
     let progress = |partition: i32, resolved: &Resolved| {
         let (count, remaining) = (resolved.count(), resolved.remaining_count);
-        info!(partition, resolved = count, remaining, "resolving");
+        let dry_run = request.dry_run;
+        info!(partition, resolved = count, remaining, dry_run, "resolving");
     };
     let resolved = resolve(&database.database_url, request, progress)
         .await
         .context("resolving parked records (what was committed stays; it is safe to repeat)")?;
-    for (offset, reason, detail) in &resolved.remaining {
+    for record in &resolved.remaining {
         print(&format!(
-            "stays parked\toffset {offset}\t{reason}\t{}",
-            shown(detail.as_bytes())
+            "stays parked\trecord {}:{}\t{}\t{}",
+            record.partition,
+            record.log_offset,
+            record.reason,
+            shown(record.detail.as_bytes())
         ));
     }
     for (verdict, count) in &resolved.records {
         print(&format!("{verdict}\t{count}"));
     }
-    let would = if request.dry_run { "would be " } else { "" };
-    print(&format!(
-        "{} {would}{}, {} stay parked{}",
-        resolved.count(),
-        request.resolution.as_str(),
-        resolved.remaining_count,
-        if request.dry_run {
-            ": nothing was changed, this was a dry run"
-        } else {
-            ""
-        }
-    ));
+    print(&outcome(request, &resolved));
     Ok(if resolved.remaining_count == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// The last line: what became of the chosen records, and what is left to do.
+fn outcome(request: &Request, resolved: &Resolved) -> String {
+    let (count, remaining) = (resolved.count(), resolved.remaining_count);
+    if count + remaining == 0 {
+        return "no open record matches: millrace parked list shows what is open, with --all what was resolved"
+            .into();
+    }
+    let would = if request.dry_run { "would be " } else { "" };
+    let done = format!("{count} {would}{}", request.resolution.as_str());
+    let left = match request.resolution {
+        Resolution::Replayed => format!("{remaining} stay parked"),
+        Resolution::Discarded => {
+            "what waits behind them stays parked until: millrace parked replay".into()
+        }
+    };
+    let dry = if request.dry_run {
+        "; nothing was changed, this was a dry run"
+    } else {
+        ""
+    };
+    format!("{done}; {left}{dry}")
 }
 
 fn key_hex(text: &str) -> Result<Key, String> {
@@ -438,6 +492,11 @@ mod tests {
         assert_eq!(shown("al\u{1b}[2Jice\n".as_bytes()), "al\\u{1b}[2Jice\\n");
         assert_eq!(shown("München".as_bytes()), "München");
         assert_eq!(shown(b"\xff\x00"), "0xff00");
+        assert_eq!(shown("a\u{202e}b'\"\\".as_bytes()), "a\\u{202e}b'\"\\");
+        assert_eq!(
+            shown(&[b'k'; 201]),
+            format!("{}... (201 bytes)", "k".repeat(200))
+        );
         let text = dump(b"a\x1b[2J\xff");
         assert!(text.contains("000000  61 1b 5b 32 4a ff"), "{text}");
         assert!(text.contains(" a.[2J."), "{text}");

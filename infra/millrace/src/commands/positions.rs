@@ -15,7 +15,7 @@ use millrace_ledger::store::Position;
 use millrace_ledger::store::positions::{self, Acceptance, Found, Listed};
 use millrace_ledger::store::postgres::Postgres;
 
-use crate::cli::{Database, Kafka, Operator, Usage, print, reason};
+use crate::cli::{Database, Kafka, Operator, Usage, print, printable, reason};
 use crate::commands::ledger::GROUP;
 
 /// What to do with positions.
@@ -42,12 +42,12 @@ pub struct List {
 /// Flags of `millrace positions accept`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A partition stops when its log starts beyond the position, ends before it or holds another record
-than the one that was applied last, and when the database has lost what it had committed. Find out why
-first: to accept is to say that what is missing stays missing. The partition then goes on in a new
-incarnation, at once, without a restart; who accepted it, when and why stays in millrace.incarnations.
+    after_help = "A partition stops when its log starts beyond the position, ends before it or holds another record \
+than the one that was applied last, and when the database has lost what it had committed. Find out why \
+first: to accept is to say that what is missing stays missing. The partition then goes on in a new \
+incarnation, within ten seconds, without a restart; who accepted it, when and why stays in millrace.incarnations.
 
-It goes on at the position where the log still has it (records after it are applied again; those whose ids
+It goes on at the position where the log still has it (records after it are applied again; those whose ids \
 are known are duplicates), else at the log's start. --at says otherwise.
 
 Examples:
@@ -132,8 +132,8 @@ async fn run_list(list: &List) -> anyhow::Result<()> {
         print(&format!(
             "partition {partition}\tincarnation {incarnation}\tposition {position}\tlog end {log_end}\t{}\t{}\t{}",
             state.as_deref().unwrap_or("never owned"),
-            owner.as_deref().unwrap_or("-"),
-            detail.as_deref().unwrap_or_default(),
+            printable(owner.as_deref().unwrap_or("-")),
+            printable(detail.as_deref().unwrap_or_default()),
         ));
     }
     for accepted in positions::accepted(&mut connection).await? {
@@ -144,8 +144,8 @@ async fn run_list(list: &List) -> anyhow::Result<()> {
             accepted.previous_position,
             accepted.start_offset,
             accepted.accepted_at,
-            accepted.operator,
-            accepted.reason,
+            printable(&accepted.operator),
+            printable(&accepted.reason),
         ));
     }
     Ok(())
@@ -194,9 +194,11 @@ async fn ask_kafka(accept: &Accept, found: &Found) -> anyhow::Result<(Option<Sto
         properties: Kafka::properties()?,
     };
     let mut log = KafkaLog::new(&settings).map_err(|e| Usage(format!("Kafka settings: {e}")))?;
-    log.topic().await.context("asking Kafka for the topic")?;
+    let brokers = &accept.kafka.brokers;
+    let asking = || format!("asking Kafka at {brokers} for the topic");
+    log.topic().await.with_context(asking)?;
     let answer = diagnose(&mut log, found).await;
-    answer.context("reading the partition's log")
+    answer.with_context(|| format!("reading the partition's log at {brokers}"))
 }
 
 /// Where the new incarnation begins.
@@ -212,7 +214,8 @@ fn start_offset(
         (Some(At::Offset(offset)), _) => offset,
         (Some(At::Start), _) | (None, Some(_)) => bounds.start,
         (None, None) => bail!(Usage(format!(
-            "partition {} fits its log: there is nothing to accept (--at moves it all the same)",
+            "partition {} fits its log: there is nothing to accept (where a lane has stopped it for what that \
+             lane saw, --at position accepts it)",
             position.partition
         ))),
     };
@@ -251,8 +254,8 @@ fn describe(position: &Position, stop: Option<&Stop>, bounds: Bounds, start_offs
         ));
     } else if missing < 0 {
         print(&format!(
-            "offsets {start_offset} to {}: read again; transactions whose ids are known are duplicates",
-            position.position - 1
+            "the log is read from {start_offset} on, from before the position; transactions whose ids are \
+             known are duplicates"
         ));
     }
 }

@@ -20,7 +20,7 @@ const ADMIN_PORT: u16 = 9466;
 /// Flags of `millrace project`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Workers take whatever lags behind, the furthest first; any number of replicas may run. The
+    after_help = "Workers take whatever lags behind, the furthest first; any number of replicas may run. The \
 further behind, the larger and cheaper the range. SIGTERM finishes the fold in hand.
 
 Example:

@@ -21,7 +21,7 @@ const ADMIN_PORT: u16 = 9467;
 /// Flags of `millrace query`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Reads schema reports as role millrace_reader, so its database user needs no more than that role. Every
+    after_help = "Reads schema reports as role millrace_reader, so its database user needs no more than that role. Every \
 statement is ended after 5 seconds. Any number of replicas may run; the database may be away at any time.
 
 Example:

@@ -1,5 +1,6 @@
 //! `millrace sim`.
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -14,7 +15,7 @@ use millrace_simulation::{Counts, Options, Report, run_in_memory};
 use sqlx::postgres::PgConnectOptions;
 use tracing::info;
 
-use crate::cli::{Usage, database_url, print};
+use crate::cli::{Usage, at_least_one, database_url, print};
 
 /// How often progress is shown.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
@@ -22,9 +23,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// Flags of `millrace sim`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The ledger group's own lanes run on virtual time against a simulated log, while processes are killed,
-frozen and overtaken, commits are lost or answered wrongly, the database fails over, the log is truncated,
-and operators act beside it. Every commit is compared with what must have come of it. The same seed goes
+    after_help = "The ledger group's own lanes run on virtual time against a simulated log, while processes are killed, \
+frozen and overtaken, commits are lost or answered wrongly, the database fails over, the log is truncated, \
+and operators act beside it. Every commit is compared with what must have come of it. The same seed goes \
 the same way to the last step.
 
 Exit status: 0 when every seed keeps the promise, 1 with the seed and its last steps.
@@ -45,8 +46,8 @@ pub struct Flags {
     #[arg(long, default_value_t = 3_000)]
     steps: u64,
     /// Threads [default: one per core]; over Postgres one.
-    #[arg(long)]
-    jobs: Option<usize>,
+    #[arg(long, value_parser = at_least_one)]
+    jobs: Option<NonZeroUsize>,
     /// What the lanes write to: a database in memory, or the ledger's own statements on a real server, in
     /// databases that are made for this and dropped.
     #[arg(long, value_enum, default_value = "memory")]
@@ -84,7 +85,8 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     }
     let jobs = flags
         .jobs
-        .unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
+        .or_else(|| available_parallelism().ok())
+        .map_or(1, NonZeroUsize::get);
     let work = move || {
         let start = Instant::now();
         let options = Options {
@@ -221,14 +223,16 @@ fn tell(summary: &Summary, elapsed: Duration) {
     #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
     let per_second = *runs as f64 / seconds.max(1e-9);
     print(&format!(
-        "{runs} seeds in {seconds:.1} s ({per_second:.0}/s), {} failed; {} steps, {} hours of virtual time",
+        "{runs} seeds in {seconds:.1} s ({per_second:.0}/s), {} failed; {} steps, {} hours of virtual time, \
+         trace {:016x}",
         summary.failures.len(),
         counts.steps,
-        counts.micros / 3_600_000_000
+        counts.micros / 3_600_000_000,
+        summary.trace_hash
     ));
     print(&format!(
-        "{} records, {} verdicts, {} batches; {} crashes, {} rebalances, {} zombie writes of which {} came \
-         first, {} frozen owners ended, {} gaps accepted, {} policies set, {} parked records resolved",
+        "{} records, {} verdicts, {} batches; {} crashes, {} rebalances, {} zombie writes, {} commits by \
+         an owner of before that came first, {} frozen owners ended, {} gaps accepted, {} policies set, {} parked records resolved",
         counts.records,
         counts.applied,
         counts.batches,

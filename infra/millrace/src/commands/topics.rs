@@ -32,7 +32,7 @@ pub enum Topics {
 /// Flags of `millrace topics create`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "With three brokers or more: replication 3, min.insync.replicas 2. Retention is 30 days.
+    after_help = "With three brokers or more: replication 3, min.insync.replicas 2. Retention is 30 days. \
 A topic that is there already is left as it is, if it fits.
 
 Example:

@@ -1,24 +1,28 @@
 //! `millrace verify`.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use millrace_ledger::group::SystemClock;
 use millrace_ledger::kafka::consumer::Settings;
 use millrace_ledger::pipeline::lane::Clock as _;
 use millrace_ledger::verify::checkpoint::Checkpoint;
-use millrace_ledger::verify::{self, Counts, Options, Report, Stage};
+use millrace_ledger::verify::{self, Accepted, Counts, Options, Report, Stage};
 use sqlx::PgConnection;
 use tracing::info;
 
-use crate::cli::{Database, Kafka, Usage, brokers, print};
+use crate::cli::{Database, Kafka, Usage, brokers, print, printable};
 use crate::commands::checkpoint::{read_file, read_signed};
 
 /// How often progress is shown.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How many of the latest acceptances are named.
+const ACCEPTED_NAMED_MAX: usize = 20;
 
 /// The name that the client needs; the group is never joined.
 const GROUP: &str = "millrace-verify";
@@ -26,10 +30,11 @@ const GROUP: &str = "millrace-verify";
 /// Flags of `millrace verify`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Runs beside live load and locks nothing. From the tables alone it computes every digest and the hash
-chains again, and compares counts, balances and read models. When --brokers says where Kafka is, every
-record that the log still retains is read as well and must have its row, or be a duplicate of an earlier
-one. The last line says what was checked. Exit status: 0 when everything holds; 1 with each place where it
+    after_help = "Runs beside live load and locks nothing. From the tables alone it computes every digest and the hash \
+chains again, and compares counts, balances and read models. When --brokers says where Kafka is, every \
+record that the log still retains is read as well and must have its row, or be a duplicate of an earlier \
+one, and what it no longer retains must have been applied. What operators have accepted (millrace positions \
+accept) is named. The last line says what was checked. Exit status: 0 when everything holds; 1 with each place where it \
 does not, or when something could not be read.
 
 Examples:
@@ -47,8 +52,8 @@ pub struct Flags {
     /// Check the tables alone, wherever Kafka is.
     #[arg(long)]
     no_log: bool,
-    /// A quick run: take on trust what was recorded before this time (2026-01-31T00:00:00Z) or longer ago
-    /// than this (90m, 12h). Balances and read models are not compared then.
+    /// A quick run: take on trust what was recorded, as the tables say, before this time
+    /// (2026-01-31T00:00:00Z) or longer ago than this (90m, 12h). Balances and read models are not compared.
     #[arg(long, value_parser = since)]
     since: Option<Since>,
     /// A file of millrace checkpoint write: the database must still lead through its chain heads.
@@ -83,7 +88,11 @@ impl Since {
             Self::At(at) => at,
             Self::Ago(ago) => {
                 let ago = i64::try_from(ago.as_micros()).unwrap_or(i64::MAX);
-                SystemClock::default().wall_micros().saturating_sub(ago)
+                // There is nothing from before 1970.
+                SystemClock::default()
+                    .wall_micros()
+                    .saturating_sub(ago)
+                    .max(0)
             }
         }
     }
@@ -105,13 +114,23 @@ pub async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
             Usage(format!("Kafka settings: {why}")).into()
         }
         verify::Error::Log(_) => {
-            anyhow::Error::new(error).context("--no-log checks the tables alone")
+            let brokers = flags.brokers.as_deref().unwrap_or_default();
+            let advice = format!("of Kafka at {brokers}: --no-log checks the tables alone");
+            anyhow::Error::new(error).context(advice)
         }
         verify::Error::Database(_) => anyhow::Error::new(error).context("verifying"),
     })?;
     print_findings(&report);
+    print_accepted(&report.accepted);
     print(&conserved(&report));
-    print(&checked(&report, &options, start.elapsed()));
+    let is_signed = flags.public_key.is_some();
+    print(&checked(&report, &options, is_signed, start.elapsed()));
+    if flags.wants_log() && report.log.is_none() && report.findings.is_empty() {
+        bail!(
+            "no ledger has applied a topic to this database, so nothing can be held against Kafka's records: \
+             is it the right database? --no-log checks the tables alone"
+        );
+    }
     Ok(if report.findings.is_empty() {
         ExitCode::SUCCESS
     } else {
@@ -124,7 +143,9 @@ pub fn print_findings(report: &Report) {
     for finding in &report.findings {
         print(&format!(
             "FAILED {}: {}: {}",
-            finding.check, finding.place, finding.detail
+            finding.check,
+            printable(&finding.place),
+            printable(&finding.detail)
         ));
     }
     if report.unnamed > 0 {
@@ -132,7 +153,33 @@ pub fn print_findings(report: &Report) {
     }
 }
 
+/// Names what operators have let pass.
+fn print_accepted(accepted: &[Accepted]) {
+    let unnamed = accepted.len().saturating_sub(ACCEPTED_NAMED_MAX);
+    if unnamed > 0 {
+        print(&format!(
+            "ACCEPTED {unnamed} earlier: table millrace.incarnations"
+        ));
+    }
+    for accepted in &accepted[unnamed..] {
+        print(&format!(
+            "ACCEPTED partition {}, incarnation {}: applied up to offset {}, went on at {}; {} by {:?}: {:?}",
+            accepted.partition,
+            accepted.incarnation,
+            accepted.previous_position,
+            accepted.start_offset,
+            jiff::Timestamp::from_microsecond(accepted.accepted_at.0).unwrap_or_default(),
+            accepted.operator,
+            accepted.reason
+        ));
+    }
+}
+
 impl Flags {
+    fn wants_log(&self) -> bool {
+        self.brokers.is_some() && !self.no_log
+    }
+
     fn checkpoint(&self) -> anyhow::Result<Option<Checkpoint>> {
         Ok(match (&self.checkpoint, &self.public_key) {
             (None, _) => None,
@@ -144,7 +191,7 @@ impl Flags {
 
 /// Where the log is, if it is to be read: the topic is the one that the database applies.
 async fn log(flags: &Flags, connection: &mut PgConnection) -> anyhow::Result<Option<Settings>> {
-    let Some(brokers) = flags.brokers.clone().filter(|_| !flags.no_log) else {
+    let Some(brokers) = flags.brokers.clone().filter(|_| flags.wants_log()) else {
         return Ok(None);
     };
     let topic = verify::topic(connection)
@@ -184,31 +231,59 @@ fn conserved(report: &Report) -> String {
 }
 
 /// What was checked, and whether it holds.
-fn checked(report: &Report, options: &Options, elapsed: Duration) -> String {
+fn checked(report: &Report, options: &Options, is_signed: bool, elapsed: Duration) -> String {
     let sums = if options.since.is_none() {
-        format!("balances and {} read models", report.read_models)
+        let behind = report.behind.iter();
+        let behind: Vec<_> = behind
+            .map(|(model, outcomes)| format!("{model} {outcomes}"))
+            .collect();
+        let behind = match behind.join(", ") {
+            none if none.is_empty() => none,
+            some => format!(" (outcomes behind: {some})"),
+        };
+        format!("balances and {} read models{behind}", report.read_models)
     } else {
         "not what is before --since, nor balances and read models".into()
     };
     let log = match report.log {
         None => "the log was not read".into(),
-        Some(log) if log.gone == 0 => format!("{} records of the log", log.records),
-        Some(log) => format!(
-            "{} records of the log ({} offsets are no longer retained)",
-            log.records, log.gone
-        ),
+        Some(log) => {
+            let mut text = format!("{} records of the log", log.records);
+            let mut but = |offsets: i64, why| {
+                if offsets > 0 {
+                    write!(text, " ({offsets} offsets {why})").ok();
+                }
+            };
+            but(log.gone, "are no longer retained");
+            but(log.earlier, "are of earlier incarnations: the tables alone");
+            text
+        }
     };
     let marks = report.marks.map_or(String::new(), |marks| {
-        format!("; {marks} marks of the checkpoint")
+        let signature = if is_signed {
+            "whose signature is right"
+        } else {
+            "whose signature was not checked: --public-key"
+        };
+        format!("; {marks} marks of the checkpoint, {signature}")
     });
     let result = match report.findings.len() as u64 + report.unnamed {
-        0 => "everything holds".into(),
+        0 if report.batches == 0 => match options.since {
+            None => "nothing has been applied yet".into(),
+            Some(_) => "nothing was recorded since then".into(),
+        },
+        0 if report.accepted.is_empty() => "everything holds".into(),
+        0 => format!(
+            "everything holds, beside what was accepted {} times",
+            report.accepted.len()
+        ),
         1 => "1 failure".into(),
         failures => format!("{failures} failures"),
     };
     format!(
-        "{} partitions, {} batches, {} rows, {sums}; {log}{marks}; in {:.1} s: {result}",
+        "{} of {} partitions, {} batches, {} rows, {sums}; {log}{marks}; in {:.1} s: {result}",
         report.partitions,
+        report.partitions_total,
         report.batches,
         report.rows,
         elapsed.as_secs_f64()

@@ -170,7 +170,7 @@ fn bad_exports(text: &str) -> Vec<(&'static str, String, &'static str)> {
         ("without a row", joined(&without), "not the row with seq 7"),
         ("rows swapped", joined(&swapped), "not the row with seq 7"),
         ("an amount changed", changed, "not what its digest says"),
-        ("an offset changed", moved, "stored chain head"),
+        ("an offset changed", moved, "the row has offset 70"),
         (
             "more at its end",
             text.to_owned() + "{}\n",
@@ -211,12 +211,12 @@ async fn history_that_was_written_anew_is_found_by_a_checkpoint() {
     copy.run(&place, &["verify", "--no-log"]).await.expect(0);
     let ended = copy.run(&place, &checkpoint).await.expect(1);
     assert!(
-        ended
-            .out
-            .contains("FAILED checkpoint: partition 0, at or before batch"),
+        ended.out.contains(
+            "FAILED checkpoint: partition 0, after 3 batches: the chain head was marked as"
+        ),
         "{ended:?}"
     );
-    assert!(ended.out.contains("written anew"), "{ended:?}");
+    assert!(ended.out.contains("what lies before was changed"), "{ended:?}");
     // An export of it leads to other heads.
     copy.run(&place, &["export", "anew.ndjson.gz"])
         .await
@@ -243,4 +243,120 @@ async fn history_that_was_written_anew_is_found_by_a_checkpoint() {
         .await
         .expect(1)
         .names(&["signed with another key"]);
+}
+
+#[tokio::test]
+async fn what_a_checkpoint_says_is_compared_and_not_its_heads_alone() {
+    let place = marked().await;
+    let text = std::fs::read_to_string(path(&place, "month.json")).unwrap();
+    let verify = ["verify", "--no-log", "--checkpoint", "other.json"];
+    std::fs::write(path(&place, "other.json"), &text).unwrap();
+    let unsigned = place.run(&verify).await.expect(0);
+    let said = "1 marks of the checkpoint, whose signature was not checked";
+    assert!(unsigned.out.contains(said), "{unsigned:?}");
+    let signed = ["verify", "--no-log", "--checkpoint", "month.json"];
+    let signed = [&signed[..], &["--public-key", "bank.key.pub"]].concat();
+    let signed = place.run(&signed).await.expect(0);
+    assert!(
+        signed.out.contains("whose signature is right"),
+        "{signed:?}"
+    );
+    place.run(&["export", "ledger.ndjson"]).await.expect(0);
+    let mut empty: serde_json::Value = serde_json::from_str(&text).unwrap();
+    empty["partitions"] = serde_json::json!([]);
+    empty["taken_at"] = "2100-01-01T00:00:00Z".into();
+    for (changed, named) in [
+        (
+            text.replacen("\"posted\": 30", "\"posted\": 31", 1),
+            "the counts was marked as 31 posted",
+        ),
+        (
+            text.replacen("\"position\": 34", "\"position\": 35", 1),
+            "the position was marked as 35",
+        ),
+        (
+            text.replacen("\"incarnation\": 1", "\"incarnation\": 2", 1),
+            "the incarnation was marked as 2",
+        ),
+        (
+            text.replacen("\"next_seq\": 33", "\"next_seq\": 32", 1),
+            "the next seq was marked as 32",
+        ),
+        (empty.to_string(), "which has no mark of it"),
+    ] {
+        assert_ne!(changed, text, "{named}");
+        std::fs::write(path(&place, "other.json"), changed).unwrap();
+        let ended = place.run(&verify).await;
+        assert_eq!(ended.code, Some(1), "{named}: {ended:?}");
+        assert!(ended.out.contains(named), "no {named:?} in {ended:?}");
+        // Whoever signs that has it found by an export too.
+        std::fs::remove_file(path(&place, "other.json.sig")).ok();
+        let sign = ["checkpoint", "sign", "other.json", "--key", "bank.key"];
+        place.run(&sign).await.expect(0);
+        let check = [
+            "checkpoint",
+            "check",
+            "other.json",
+            "--public-key",
+            "bank.key.pub",
+        ];
+        let check = [&check[..], &["--export", "ledger.ndjson"]].concat();
+        let ended = place.run(&check).await;
+        assert_eq!(ended.code, Some(1), "{named}: {ended:?}");
+        assert!(ended.out.contains(named), "no {named:?} in {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_export_goes_where_it_is_told_and_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = ledger_with_everything().await;
+    let mode = |name| {
+        std::fs::metadata(path(&place, name))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    let shown = place.run(&["export", "-"]).await.expect(0);
+    assert!(shown.out.starts_with("{\"export\":"), "{shown:?}");
+    assert!(shown.out.trim_end().ends_with('}'), "{shown:?}");
+    place.run(&["export", "a.ndjson"]).await.expect(0);
+    assert_eq!(mode("a.ndjson"), 0o600);
+    std::os::unix::fs::symlink("a.ndjson", path(&place, "link")).unwrap();
+    std::fs::write(path(&place, "a.ndjson"), "old").unwrap();
+    place.run(&["export", "link"]).await.expect(0);
+    assert!(
+        std::fs::symlink_metadata(path(&place, "link"))
+            .unwrap()
+            .is_symlink()
+    );
+    let text = std::fs::read_to_string(path(&place, "a.ndjson")).unwrap();
+    assert_eq!(text, shown.out, "the link is followed");
+    let pipe = path(&place, "pipe");
+    let mkfifo = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(mkfifo.unwrap().success());
+    let reading = tokio::task::spawn_blocking({
+        let pipe = pipe.clone();
+        move || std::fs::read_to_string(pipe).unwrap()
+    });
+    place.run(&["export", "pipe"]).await.expect(0);
+    assert_eq!(reading.await.unwrap(), text);
+    place
+        .run(&["export", "."])
+        .await
+        .expect(1)
+        .names(&["is a directory"]);
+    // What fails leaves nothing behind.
+    place
+        .execute(
+            "set session_replication_role = replica; delete from millrace.ledger where seq = 7",
+        )
+        .await;
+    place
+        .run(&["export", "b.ndjson"])
+        .await
+        .expect(1)
+        .names(&["seq 7"]);
+    assert!(!path(&place, "b.ndjson").exists() && !path(&place, "b.ndjson.part").exists());
 }

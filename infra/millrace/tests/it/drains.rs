@@ -52,6 +52,39 @@ async fn a_partition_that_stands_still_is_named_and_read_anew() {
     ledger.stop().await.expect(0);
 }
 
+#[tokio::test]
+async fn a_partition_whose_lock_another_holds_for_long_is_stalled_and_says_why() {
+    let place = Place::new("stall-lock", 1).await;
+    let ledger = place.ledger_command(&["--lanes", "1", "--stall-after", "3s"]);
+    let ledger = place.replica(ledger).await;
+    ledger.becomes_ready().await;
+    let holder =
+        place.execute("begin; select pg_advisory_xact_lock(1296649292, 0), pg_sleep(15); commit");
+    let watcher = async {
+        until("the lock is held", async || {
+            let held = "select count(*) from pg_locks where locktype = 'advisory' and granted
+                 and classid::bigint = 1296649292";
+            (place.number(held).await > 0).then_some(())
+        })
+        .await;
+        publish(&place.publisher().await, &[transfer(1, "a", "b", 1)]).await;
+        until("the partition is stalled and says why", async || {
+            let (_, detail) = ledger.readiness()?;
+            let problems = detail["problems"].to_string();
+            (problems.contains("partition 0 is stalled: nothing was applied for")
+                && problems.contains("lock timeout"))
+            .then_some(())
+        })
+        .await;
+        assert!((ledger.metric("millrace_ledger_partition_stalled") - 1.0).abs() < 0.1);
+        assert!(ledger.metric("millrace_ledger_partition_active") < 0.1);
+    };
+    tokio::join!(holder, watcher);
+    place.drained().await;
+    ledger.becomes_ready().await;
+    ledger.stop().await.expect(0);
+}
+
 /// The server process of the lane's connection.
 async fn backend(place: &Place) -> String {
     let found = "select pid::bigint from pg_stat_activity

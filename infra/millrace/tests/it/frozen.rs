@@ -118,3 +118,29 @@ async fn an_owner_that_works_is_left_alone_however_long_it_takes() {
     assert!(!ledger.log().contains("frozen"), "{}", ledger.log());
     ledger.stop().await.expect(0);
 }
+
+#[tokio::test]
+async fn an_operator_ends_another_that_is_frozen_with_the_lock() {
+    let place = Place::new("frozen-operator", 1).await;
+    let garbage = millrace_publisher::RawRecord {
+        key: Some(b"alice"),
+        payload: Some(b"garbage"),
+        ..millrace_publisher::RawRecord::default()
+    };
+    crate::records::publish_raw(&place.publisher().await, garbage).await;
+    let ledger = place.ledger(1).await;
+    place.drained().await;
+    let mut frozen = place.connect().await;
+    sqlx::raw_sql("begin; select pg_advisory_xact_lock(1296649292, 0)")
+        .execute(&mut frozen)
+        .await
+        .unwrap();
+    let discard = [
+        "parked", "discard", "--key", "alice", "--reason", "not ours",
+    ];
+    place.run(&discard).await.expect(0);
+    let ended = sqlx::raw_sql("commit").execute(&mut frozen).await;
+    assert!(ended.is_err(), "its connection is ended");
+    place.verify().await;
+    ledger.stop().await.expect(0);
+}

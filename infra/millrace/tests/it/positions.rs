@@ -1,13 +1,17 @@
 //! What operators accept: new incarnations after a gap, another log or an older database.
 
 use millrace_schemas::Transaction;
+use rdkafka::ClientConfig;
 use rdkafka::admin::AdminOptions;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::place::Place;
 use crate::process::{Replica, until};
 use crate::records::{account_in, publish, transfer};
+use crate::rewrite::Copy;
 use crate::stops::recreate;
+use crate::tampering::names;
 
 /// Ten for each of two partitions.
 fn round(from: u128) -> Vec<Transaction<'static>> {
@@ -75,6 +79,9 @@ async fn a_gap_is_accepted_and_the_partition_goes_on_without_a_restart() {
         "{shown}"
     );
     assert_eq!(conservation(&place).await.len(), 2, "only shown");
+    let lost = place.run(&["verify"]).await.expect(1);
+    let said = "FAILED log: partition 0, offset 10: the log begins at 15: 5 offsets were deleted";
+    assert!(lost.out.contains(said), "{lost:?}");
     accept(&place, "0", &[]).await;
     until("the partition goes on", async || {
         (ledger.partitions("active") == [0, 1]).then_some(())
@@ -88,7 +95,15 @@ async fn a_gap_is_accepted_and_the_partition_goes_on_without_a_restart() {
     let kept = "select partition, incarnation, previous_position, start_offset, reason, operator
          from millrace.incarnations";
     assert_eq!(place.rows(kept).await, ["(0,2,10,15,INC-17,ann)"]);
-    place.verify().await;
+    let verified = place.run(&["verify"]).await.expect(0).out;
+    for said in [
+        "ACCEPTED partition 0, incarnation 2: applied up to offset 10, went on at 15; ",
+        " by \"ann\": \"INC-17\"",
+        "(10 offsets are of earlier incarnations",
+        "everything holds, beside what was accepted 1 times",
+    ] {
+        assert!(verified.contains(said), "no {said:?} in {verified}");
+    }
     let listed = place.run(&["positions", "list"]).await.expect(0).out;
     assert!(listed.contains("incarnation 2\tposition 20"), "{listed}");
     assert!(listed.contains("INC-17"), "{listed}");
@@ -106,6 +121,34 @@ async fn a_gap_is_accepted_and_the_partition_goes_on_without_a_restart() {
         .expect(64)
         .names(&["partition 0", "there is nothing to accept"]);
     ledger.stop().await.expect(0);
+    assert_acceptances_are_guarded(&place).await;
+}
+
+/// What was accepted by whom, when and why cannot be changed unseen. Nobody may be connected.
+async fn assert_acceptances_are_guarded(place: &Place) {
+    for (change, said) in [
+        (
+            "update incarnations set previous_position = 12",
+            "what was accepted follows on offset 12, the batch before ended at 10",
+        ),
+        (
+            "insert into incarnations values (1, 2, 90, 20, 25, 'none', 'nobody')",
+            "no batch has begun what was accepted",
+        ),
+        (
+            "delete from incarnations",
+            "nobody has accepted that incarnation 2 begins here",
+        ),
+        (
+            "update incarnations set operator = 'bob'",
+            "do not lead to the stored chain head",
+        ),
+    ] {
+        let copy = Copy::of(place).await;
+        copy.change(change).await;
+        let ended = copy.run(place, &["verify"]).await.expect(1);
+        assert!(names(&ended, said), "{change}: {ended:?}");
+    }
 }
 
 #[tokio::test]
@@ -192,4 +235,41 @@ async fn a_database_that_lost_what_it_had_committed_is_recognised() {
     );
     place.verify().await;
     ledger.stop().await.expect(0);
+}
+
+/// What the group has committed of a partition.
+fn committed(place: &Place, partition: i32) -> Option<i64> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", place.brokers())
+        .set("group.id", place.topic())
+        .create()
+        .unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition(place.topic(), partition);
+    let patience = std::time::Duration::from_secs(10);
+    let found = consumer.committed_offsets(list, patience).unwrap();
+    match found.elements()[0].offset() {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn the_broker_is_told_of_every_position_and_at_a_stop_of_the_last() {
+    let place = Place::new("hints", 2).await;
+    let publisher = place.publisher().await;
+    let ledger = place.ledger(1).await;
+    for round_number in 1..=3 {
+        publish(&publisher, &round(100 * round_number)).await;
+        let position = 10 * i64::try_from(round_number).unwrap();
+        until("the broker knows the position", async || {
+            (committed(&place, 0) == Some(position)).then_some(())
+        })
+        .await;
+    }
+    publish(&publisher, &round(400)).await;
+    place.applied(80).await;
+    ledger.stop().await.expect(0);
+    assert_eq!(committed(&place, 0), Some(40));
+    assert_eq!(committed(&place, 1), Some(40));
 }

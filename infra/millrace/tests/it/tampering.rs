@@ -4,7 +4,7 @@ use millrace_publisher::RawRecord;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::place::Place;
-use crate::process::Ended;
+use crate::process::{Ended, until};
 use crate::records::{publish, publish_raw, transfer};
 use crate::rewrite::{Copy, rewrite_chain};
 
@@ -67,10 +67,15 @@ fn changes_of_the_ledger() -> Changes {
         (format!("update ledger set digest = sha256('x') {seven}"), "seq 7"),
         (
             format!("update ledger set recorded_at = recorded_at + interval '1 s' {seven}"),
-            "partition 0",
+            "partition 0, batch 0, seq 7: the row was recorded at another time",
         ),
         (format!("update ledger set metadata = '{{\"k\": \"v\"}}' {seven}"), "seq 7"),
         (format!("update ledger set log_offset = 8 {seven}"), "partition 0"),
+        (
+            "alter table ledger alter amount drop not null; update ledger set amount = null where seq = 7"
+                .into(),
+            "cannot be read: column",
+        ),
         (format!("delete from ledger {seven}"), "partition 0, batch 0, seq 7"),
         (
             "delete from ledger where seq = (select max(seq) from ledger)".into(),
@@ -80,7 +85,7 @@ fn changes_of_the_ledger() -> Changes {
             "update ledger set seq = -1 where seq = 7; update ledger set seq = 7 where seq = 8;
              update ledger set seq = 8 where seq = -1"
                 .into(),
-            "partition 0, batch 0",
+            "partition 0, batch 0, seq 8: the row has offset 7, the one before it 8",
         ),
         (
             "insert into ledger select 999, log_offset, amount, occurred_at, recorded_at, partition,
@@ -103,6 +108,12 @@ fn changes_of_raw_records() -> Changes {
     vec![
         ("update refused set value = 'other'".into(), "partition 0"),
         ("delete from refused".into(), "partition 0"),
+        (
+            "insert into refused select 0, 7, 7, reason, detail, recorded_at, record_timestamp, key, value,
+                 headers from refused"
+                .into(),
+            "seq 7: both ledger and refused have the row",
+        ),
         ("update parked set key = 'other'".into(), "partition 0"),
         ("update parked set value = 'other'".into(), "partition 0, offset 22"),
         ("delete from parked".into(), "partition 0"),
@@ -159,15 +170,41 @@ fn changes_of_counts_and_sums() -> Changes {
         ("delete from daily_totals".into(), "daily_totals, partition 0"),
         ("update positions set position = position + 1".into(), "partition 0"),
         ("update positions set parked_open = 0".into(), "partition 0"),
+        ("delete from log".into(), "no topic that they belong to"),
         ("update positions set chain_head = sha256('x')".into(), "partition 0"),
         ("update positions set anchor_digest = sha256('x')".into(), "partition 0, position 34"),
         (
             "update batches set incarnation = 2 where batch > 0; update positions set incarnation = 2,
                  start_offset = (select from_offset from batches where batch = 1)"
                 .into(),
-            "partition 0, incarnation 2, batch 1",
+            "nobody has accepted that incarnation 2 begins here",
         ),
         ("update positions set anchor_offset = 3".into(), "partition 0, position 34"),
+        ("update positions set partition = 7".into(), "the topic has 1 partitions"),
+        ("update log set topic = 'other'".into(), "topic other: it is not there"),
+    ]
+}
+
+fn changes_of_the_schema() -> Changes {
+    vec![
+        (
+            "update currencies set exponent = 0 where currency = 'EUR'".into(),
+            "table currencies, EUR: the exponent is 0, and should be 2",
+        ),
+        ("delete from currencies where currency = 'EUR'".into(), "table currencies, EUR"),
+        ("update reasons set name = 'fine' where kind = 'parked'".into(), "table reasons, parked"),
+        ("drop trigger append_only on ledger".into(), "table ledger: nothing refuses"),
+        ("alter table batches disable trigger append_only".into(), "table batches: nothing refuses"),
+        (
+            "alter table balances drop constraint balances_pkey; insert into balances select * from balances"
+                .into(),
+            "account a, EUR, partition 0",
+        ),
+        (
+            "alter table balances drop constraint balances_pkey".into(),
+            "table balances: it has no primary key",
+        ),
+        ("alter table ledger drop constraint ledger_id_key".into(), "keeps its ids unique"),
     ]
 }
 
@@ -178,6 +215,7 @@ async fn every_change_behind_its_back_is_found_and_its_place_named() {
         changes_of_the_ledger(),
         changes_of_raw_records(),
         changes_of_counts_and_sums(),
+        changes_of_the_schema(),
     ];
     for (statement, named) in changes.concat() {
         let copy = Copy::of(&place).await;
@@ -189,6 +227,37 @@ async fn every_change_behind_its_back_is_found_and_its_place_named() {
             "{statement}: no {named:?} in {ended:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_read_model_that_lacks_outcomes_is_said() {
+    let place = ledger_with_everything().await;
+    let copy = Copy::of(&place).await;
+    copy.change(
+        "delete from read_model_positions where model = 'daily_totals'; delete from daily_totals",
+    )
+    .await;
+    let ended = copy.run(&place, &["verify"]).await.expect(0);
+    let said = "(outcomes behind: daily_totals 33,";
+    assert!(ended.out.contains(said), "{ended:?}");
+}
+
+#[tokio::test]
+async fn what_is_found_cannot_forge_a_line() {
+    let place = ledger_with_everything().await;
+    let copy = Copy::of(&place).await;
+    let forged = "update balances set account = E'a\\n1 of 1 partitions: everything holds\\x1b[2J'";
+    copy.change(&format!("{forged} where account = 'a'")).await;
+    let ended = copy.run(&place, &["verify"]).await.expect(1);
+    let lines = ended.out.lines();
+    assert!(
+        lines
+            .clone()
+            .all(|line| !line.starts_with("1 of 1 partitions: ")),
+        "{ended:?}"
+    );
+    assert!(names(&ended, "account a\\n1 of 1"), "{ended:?}");
+    assert!(!ended.out.contains('\u{1b}'), "{ended:?}");
 }
 
 #[tokio::test]
@@ -282,11 +351,36 @@ async fn what_the_log_does_not_have_is_said() {
     let ended = place.run(&["verify"]).await.expect(0);
     let said = "24 records of the log (10 offsets are no longer retained)";
     assert!(ended.out.contains(said), "{ended:?}");
+    let copy = Copy::of(&place).await;
+    copy.change(
+        "update batches set recorded_at = recorded_at - interval '2 minutes' where batch = 0;
+         update batches set partition = 5; delete from positions",
+    )
+    .await;
+    let ended = copy.run(&place, &["verify"]).await.expect(1);
+    let said = "partition 0, offset 10: there is no position: none of the 24 offsets";
+    assert!(names(&ended, said), "{ended:?}");
     place
         .execute("update millrace.log set partitions = 2")
         .await;
     let ended = place.run(&["verify"]).await.expect(1);
     assert!(names(&ended, "it has 1 partitions"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_database_that_nothing_was_applied_to_proves_nothing() {
+    let place = Place::new("verify-empty", 1).await;
+    let ended = place.run(&["verify"]).await.expect(1);
+    ended.names(&["no ledger has applied a topic to this database", "--no-log"]);
+    assert!(
+        ended.out.contains("nothing has been applied yet"),
+        "{ended:?}"
+    );
+    let ended = place.run(&["verify", "--no-log"]).await.expect(0);
+    assert!(
+        ended.out.contains("nothing has been applied yet"),
+        "{ended:?}"
+    );
 }
 
 #[tokio::test]
@@ -306,6 +400,11 @@ async fn it_holds_at_any_moment_beside_live_load() {
         "9",
     ]);
     let replicas = [place.ledger(2).await, place.ledger(1).await];
+    until("something is applied", async || {
+        let batches = "select count(*) from millrace.batches";
+        (place.number(batches).await > 0).then_some(())
+    })
+    .await;
     let mut runs = 0;
     while load.is_running() || runs < 5 {
         place.verify().await;

@@ -12,7 +12,8 @@ use crate::kafka::log::{self, Log};
 use crate::observe;
 use crate::pipeline::decide::decide;
 use crate::pipeline::decode::{Culprits, candidates, decode};
-use crate::pipeline::plan::{Decided, Outcome, plan};
+use crate::pipeline::outcome::Outcome;
+use crate::pipeline::plan::{Decided, plan};
 use crate::planted::{self, Bug};
 use crate::record::Batch;
 use crate::store::{self, Advance, LockWait, Position, Store};
@@ -278,6 +279,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         {
             self.assignment
                 .committed(numbers.partition, numbers.next_offset, *anchor);
+            self.troubles.remove(&numbers.partition);
         }
     }
 }

@@ -8,8 +8,9 @@ use crate::record::Batch;
 /// How many records must have been parked before the share counts: single poison records are normal.
 const PARKED_MIN: u64 = 50;
 
-/// Over how many records the share is taken, about: older ones count half.
-const WINDOW: u64 = 1_000;
+/// Over how many records before a batch the share is taken too, about: older ones count half. Batches of a
+/// few records would never have enough by themselves.
+const WINDOW: u64 = 200;
 
 /// How much of each partition was parked lately.
 #[derive(Debug, Default)]
@@ -26,15 +27,15 @@ pub(super) struct Counts {
 }
 
 impl Brake {
-    /// The first partition of which more than `percent` would be parked, with its counts.
+    /// The first partition of which more than `percent` would be parked, of the batch alone or with what
+    /// was before, with those counts.
     pub(super) fn trips(&self, batch: &[(i32, Counts)], percent: u8) -> Option<(i32, Counts)> {
-        batch
-            .iter()
-            .map(|(partition, counts)| (*partition, self.with(*partition, *counts)))
-            .find(|(_, counts)| {
-                counts.parked >= PARKED_MIN
-                    && counts.parked * 100 > counts.records * u64::from(percent)
-            })
+        batch.iter().find_map(|(partition, counts)| {
+            [*counts, self.with(*partition, *counts)]
+                .into_iter()
+                .find(|counts| counts.exceeds(percent))
+                .map(|counts| (*partition, counts))
+        })
     }
 
     /// The batch is applied.
@@ -55,6 +56,12 @@ impl Brake {
             records: lately.records + counts.records,
             parked: lately.parked + counts.parked,
         }
+    }
+}
+
+impl Counts {
+    fn exceeds(self, percent: u8) -> bool {
+        self.parked >= PARKED_MIN && self.parked * 100 > self.records * u64::from(percent)
     }
 }
 
@@ -96,6 +103,28 @@ mod tests {
         assert_eq!(brake.trips(&counts(1, 1), 100), None, "never");
         assert_eq!(brake.trips(&counts(1_000, 400), 50), None);
         assert!(brake.trips(&counts(1_000, 500), 50).is_some());
+    }
+
+    #[test]
+    fn a_batch_that_cannot_be_understood_is_enough_whatever_was_before() {
+        let mut brake = Brake::default();
+        brake.applied(&counts(1_000_000, 0));
+        let found = brake.trips(&counts(90, 50), 50).map(|(_, counts)| counts);
+        let batch = Counts {
+            records: 90,
+            parked: 50,
+        };
+        assert_eq!(found, Some(batch));
+        assert_eq!(brake.trips(&counts(90, 49), 50), None);
+        let mut parked = 0;
+        while brake.trips(&counts(40, 40), 50).is_none() {
+            brake.applied(&counts(40, 40));
+            parked += 40;
+        }
+        assert!(
+            parked <= WINDOW,
+            "in small batches soon, not after {parked}"
+        );
     }
 
     #[test]

@@ -125,6 +125,9 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         let partitions: Vec<_> = partitions.collect();
         let wait_ms = wait.as_millis();
         warn!(error = %failure, ?partitions, wait_ms, "cannot go on: trying again");
+        let trouble = failure.to_string();
+        self.troubles
+            .extend(partitions.iter().map(|p| (*p, trouble.clone())));
         if !planted::has(Bug::NoRecheck) {
             self.recheck(&partitions);
         }

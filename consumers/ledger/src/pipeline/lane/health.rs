@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::check::misfit;
 use super::watch::Pace;
@@ -59,6 +59,12 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             }
         }
         self.assignment.recheck_stopped();
+        // What nobody reads has no statistics: how far it is behind is asked for.
+        for partition in self.assignment.stopped() {
+            if let Err(failure) = self.log.bounds(partition).await {
+                debug!(partition, error = %failure, "asking for the bounds of a stopped partition");
+            }
+        }
     }
 
     /// Tells the broker how far the database is.
@@ -91,6 +97,9 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
                 self.board.status(partition, state, bounds, now)
             })
             .collect();
+        for status in &mut statuses {
+            self.tell_trouble(status);
+        }
         self.look_for_stalls(&mut statuses);
         for status in &statuses {
             observe::partition(status);
@@ -109,6 +118,20 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         ];
         self.note_problems(problems.into_iter().flatten().collect());
         self.board.publish(statuses, &self.problems);
+    }
+
+    /// Why a partition is not read, until there is nothing to apply or something was applied.
+    fn tell_trouble(&mut self, status: &mut PartitionStatus) {
+        match status.state {
+            "active" if status.lag_records() == Some(0) => {
+                self.troubles.remove(&status.partition);
+            }
+            "active" | "stopped" => {}
+            _ => {
+                let trouble = self.troubles.get(&status.partition);
+                status.detail = trouble.cloned().unwrap_or_default();
+            }
+        }
     }
 
     /// Marks the partitions that do not get on, and begins them anew.
@@ -132,7 +155,9 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             };
             let seconds = standing.as_secs();
             status.state = "stalled";
-            status.detail = format!("nothing was applied for {seconds} s: reading it anew");
+            let trouble = self.troubles.get(&partition);
+            let trouble = trouble.map_or("reading it anew", String::as_str);
+            status.detail = format!("nothing was applied for {seconds} s: {trouble}");
             if let Pace::Restart(_) = pace {
                 warn!(
                     partition,

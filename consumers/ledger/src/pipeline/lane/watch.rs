@@ -47,8 +47,7 @@ impl Watch {
             restarted_at: None,
             unread: false,
         });
-        // What is only now read again has all its time before it.
-        if !is_behind || seen.position != position || seen.unread {
+        if !is_behind || seen.position != position {
             *seen = Seen {
                 position,
                 since: now,
@@ -56,6 +55,10 @@ impl Watch {
                 unread: false,
             };
             return Pace::Fine;
+        }
+        // What is only now read again was begun anew a moment ago.
+        if std::mem::take(&mut seen.unread) {
+            seen.restarted_at = Some(now);
         }
         let standing = now.saturating_sub(seen.since);
         if standing < stall_after {
@@ -109,12 +112,36 @@ mod tests {
         let seconds = Duration::from_secs;
         assert_eq!(watch.look(0, 5, false, seconds(0), seconds(30)), Pace::Fine);
         assert_eq!(watch.look_unread(0, seconds(29), seconds(30)), Pace::Fine);
-        let stalled = Pace::Stalled(seconds(30));
-        assert_eq!(watch.look_unread(0, seconds(30), seconds(30)), stalled);
-        assert_eq!(watch.look(0, 5, true, seconds(31), seconds(30)), Pace::Fine);
-        assert_eq!(watch.look(0, 5, true, seconds(60), seconds(30)), Pace::Fine);
+        let stalled = |standing| Pace::Stalled(seconds(standing));
+        assert_eq!(watch.look_unread(0, seconds(30), seconds(30)), stalled(30));
+        // Read again, it has all its time to get on, and has not got on yet.
+        assert_eq!(
+            watch.look(0, 5, true, seconds(31), seconds(30)),
+            stalled(31)
+        );
+        assert_eq!(
+            watch.look(0, 5, true, seconds(60), seconds(30)),
+            stalled(60)
+        );
+        let restart = Pace::Restart(seconds(61));
+        assert_eq!(watch.look(0, 5, true, seconds(61), seconds(30)), restart);
+        assert_eq!(watch.look(0, 6, true, seconds(62), seconds(30)), Pace::Fine);
         assert_eq!(watch.look_unread(1, seconds(60), seconds(30)), Pace::Fine);
-        assert_eq!(watch.look_unread(1, seconds(90), seconds(30)), stalled);
+        assert_eq!(watch.look_unread(1, seconds(90), seconds(30)), stalled(30));
+    }
+
+    #[test]
+    fn one_that_is_read_and_fails_and_is_read_again_does_not_get_on() {
+        let mut watch = Watch::default();
+        let seconds = Duration::from_secs;
+        for at in 0..15 {
+            let pace = watch.look(0, 5, true, seconds(2 * at), seconds(30));
+            assert_eq!(pace, Pace::Fine);
+            let pace = watch.look_unread(0, seconds(2 * at + 1), seconds(30));
+            assert_eq!(pace, Pace::Fine);
+        }
+        let stalled = Pace::Stalled(seconds(30));
+        assert_eq!(watch.look(0, 5, true, seconds(30), seconds(30)), stalled);
     }
 
     #[test]
