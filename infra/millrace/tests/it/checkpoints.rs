@@ -216,7 +216,10 @@ async fn history_that_was_written_anew_is_found_by_a_checkpoint() {
         ),
         "{ended:?}"
     );
-    assert!(ended.out.contains("what lies before was changed"), "{ended:?}");
+    assert!(
+        ended.out.contains("what lies before was changed"),
+        "{ended:?}"
+    );
     // An export of it leads to other heads.
     copy.run(&place, &["export", "anew.ndjson.gz"])
         .await
