@@ -225,7 +225,10 @@ async fn history_that_was_written_anew_is_found_by_a_checkpoint() {
         .await
         .expect(0);
     let ended = check(&place, "anew.ndjson.gz").await.expect(1);
-    assert!(ended.out.contains("the checkpoint says"), "{ended:?}");
+    assert!(
+        ended.out.contains("the chain head was marked as"),
+        "{ended:?}"
+    );
 
     // So is one that has less, and another database.
     let copy = Copy::of(&place).await;

@@ -309,7 +309,7 @@ async fn two_migrations_at_once_do_no_harm() {
     for one in both {
         one.end().await.expect(0);
     }
-    place.verify().await;
+    place.run(&["verify", "--no-log"]).await.expect(0);
 }
 
 #[tokio::test]

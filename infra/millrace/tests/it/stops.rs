@@ -79,7 +79,7 @@ async fn a_log_that_starts_beyond_the_position_stops_its_partition_only() {
     // The other one goes on.
     place.applied(30).await;
     assert_eq!(outcomes(&place).await, 30);
-    place.verify().await;
+    place.verify_without_log().await;
     ledger.stop().await.expect(0);
 }
 
