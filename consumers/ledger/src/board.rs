@@ -26,7 +26,26 @@ struct Report {
     problems: Vec<String>,
 }
 
-/// A lane reports each second, and waits for nothing else much longer than this.
+impl Report {
+    /// Since when nothing was heard of the lane, if that is long.
+    fn silence(&self, lane: usize) -> Option<String> {
+        let silence = self.at.elapsed();
+        (silence > SILENCE_MAX).then(|| {
+            let seconds = silence.as_secs();
+            format!("lane {lane} has not reported for {seconds} s")
+        })
+    }
+}
+
+impl Shared {
+    /// What is to be said of a lane's partition instead of its last words, if the lane is silent.
+    fn silent(&self, lane: usize, status: &PartitionStatus) -> Option<PartitionStatus> {
+        let silence = self.lanes.get(&lane)?.silence(lane)?;
+        (status.state != "stopped").then(|| status.clone().silent(silence))
+    }
+}
+
+/// A lane reports each second, and seldom waits for nothing else much longer than this.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// One lane's handle on the board of its process.
@@ -86,23 +105,14 @@ impl Board {
     pub fn picture(&self) -> Picture {
         self.with(|shared| {
             let mut problems: BTreeSet<_> = BTreeSet::new();
-            let mut silent = BTreeMap::new();
             for (lane, report) in &shared.lanes {
                 problems.extend(report.problems.iter().cloned());
-                let silence = report.at.elapsed();
-                if silence > SILENCE_MAX {
-                    let seconds = silence.as_secs();
-                    let problem = format!("lane {lane} has not reported for {seconds} s");
-                    problems.insert(problem.clone());
-                    silent.insert(*lane, problem);
-                }
+                problems.extend(report.silence(*lane));
             }
             let partitions = shared.partitions.values().map(|(lane, status)| {
-                let status = status.clone();
-                match silent.get(lane) {
-                    Some(problem) if status.state != "stopped" => status.silent(problem.clone()),
-                    _ => status,
-                }
+                shared
+                    .silent(*lane, status)
+                    .unwrap_or_else(|| status.clone())
             });
             Picture {
                 partitions: partitions.collect(),
@@ -115,17 +125,21 @@ impl Board {
     /// Says in the metrics what the lanes that are silent do not: their last words are true no more. To be
     /// called now and then.
     pub fn tell_silent(&self) {
-        let picture = self.picture();
-        let silent = picture.partitions.iter().filter(|p| p.state == "stalled");
-        silent.for_each(observe::partition);
+        self.with(|shared| {
+            let silent = shared.partitions.values();
+            let silent = silent.filter_map(|(lane, status)| shared.silent(*lane, status));
+            silent.for_each(|status| observe::partition(&status));
+        });
     }
 
     /// Another lane's, or nobody's.
     pub(crate) fn remove(&mut self, partitions: impl Iterator<Item = i32>) {
         for partition in partitions {
             self.ages.remove(&partition);
-            observe::gone(partition);
-            self.with(|shared| shared.partitions.remove(&partition));
+            self.with(|shared| {
+                shared.partitions.remove(&partition);
+                observe::gone(partition);
+            });
         }
     }
 

@@ -172,9 +172,8 @@ impl Backend for PostgresBackend {
 
     async fn compare(&self, oracle: &Oracle) -> Result<(), String> {
         let mut admin = self.admin.lock().await;
-        let report = verify(&mut admin, &verify::Options::default(), |_| ())
-            .await
-            .map_err(text)?;
+        let (report, verified) = verify(&mut admin, &verify::Options::default(), |_| ()).await;
+        verified.map_err(text)?;
         if let Some(finding) = report.findings.first() {
             return Err(format!("verify: {finding:?}"));
         }

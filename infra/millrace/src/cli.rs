@@ -209,6 +209,13 @@ impl Kafka {
 /// A database that does not answer by then is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// One connection.
+pub async fn connect(options: &PgConnectOptions) -> Result<sqlx::PgConnection, sqlx::Error> {
+    use sqlx::ConnectOptions as _;
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await;
+    connected.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
+}
+
 /// Where Postgres is.
 #[derive(Debug, Clone, Args)]
 pub struct Database {
@@ -221,13 +228,10 @@ impl Database {
     /// One connection for a tool.
     pub async fn connect(&self) -> anyhow::Result<sqlx::PgConnection> {
         use anyhow::Context as _;
-        use sqlx::ConnectOptions as _;
         let options = self.database_url.clone().application_name("millrace");
         let (host, port) = (options.get_host().to_owned(), options.get_port());
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await;
-        connected
-            .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
-            .with_context(|| format!("connecting to Postgres at {host}:{port}"))
+        let connected = connect(&options).await;
+        connected.with_context(|| format!("connecting to Postgres at {host}:{port}"))
     }
 
     /// The same to a database of this version.

@@ -5,7 +5,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request as HttpRequest, State};
@@ -20,8 +19,8 @@ use millrace_ledger::pipeline::outcome::Resolution;
 use millrace_ledger::store::parked::{self, Listing};
 use serde::Deserialize;
 use serde_json::Value;
+use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, PgConnection};
 use tracing::{error, info};
 
 use crate::parking::{Ambiguous, Request, describe, list, park_reason, resolve, summary};
@@ -29,9 +28,6 @@ use crate::parking::{Ambiguous, Request, describe, list, park_reason, resolve, s
 /// How many records a listing may show.
 const LIMIT_MAX: u32 = 1_000;
 const LIMIT: u32 = 100;
-
-/// A database that does not answer by then is away.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The routes, for an admin port at `address`.
 pub fn router(database: PgConnectOptions, address: IpAddr) -> Router {
@@ -279,11 +275,8 @@ fn key(text: Option<String>, digits: Option<String>) -> Result<Option<Vec<u8>>, 
 
 async fn connect(database: &PgConnectOptions) -> Result<PgConnection, Problem> {
     let options = database.clone().application_name("millrace admin");
-    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, options.connect());
-    match connecting.await {
-        Ok(connected) => connected.map_err(|error| unavailable(&error)),
-        Err(_) => Err(unavailable(&sqlx::Error::PoolTimedOut)),
-    }
+    let connected = crate::cli::connect(&options).await;
+    connected.map_err(|error| unavailable(&error))
 }
 
 fn invalid(detail: &str) -> Problem {

@@ -8,8 +8,8 @@ use millrace_ledger::store::parked::{self, Parked};
 use millrace_ledger::store::postgres::Postgres;
 use millrace_rules::ParkReason;
 use serde_json::{Value, json};
+use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, PgConnection};
 
 /// What is to be done with which open records.
 #[derive(Debug, Clone)]
@@ -51,11 +51,8 @@ pub async fn resolve(
     request: &Request,
     mut progress: impl FnMut(i32, &Resolved),
 ) -> anyhow::Result<Resolved> {
-    let mut connection = database
-        .clone()
-        .application_name("millrace")
-        .connect()
-        .await?;
+    let options = database.clone().application_name("millrace");
+    let mut connection = crate::cli::connect(&options).await?;
     let Some((partitions, open)) = parked::open_partitions(&mut connection).await? else {
         return Ok(Resolved::default());
     };
@@ -97,8 +94,12 @@ async fn refuse_ambiguous(connection: &mut PgConnection, request: &Request) -> a
     else {
         return Ok(());
     };
+    let mut reasons = ParkReason::ALL.into_iter();
+    let reason = reasons.find(|reason| Some(reason.code()) == request.selection.reason);
     let listing = parked::Listing {
         partition: request.partition,
+        key: request.selection.key.as_deref(),
+        reason: reason.map(ParkReason::as_str),
         log_offset: Some(offset),
         limit: 10,
         ..parked::Listing::default()

@@ -131,9 +131,12 @@ pub struct KafkaLog {
 impl Drop for KafkaLog {
     /// Whoever stops leaves the last word behind.
     fn drop(&mut self) {
-        let put_off = std::mem::take(&mut self.put_off);
-        if !put_off.is_empty() {
-            self.commit(&put_off);
+        let mut last = std::mem::take(&mut self.put_off);
+        if last.is_empty() && !self.mailbox.hinting().is_empty() {
+            last = std::mem::take(&mut self.hinted);
+        }
+        if !last.is_empty() {
+            self.commit(&last);
         }
     }
 }
@@ -181,6 +184,8 @@ impl KafkaLog {
                 }
                 // Others hint those now.
                 self.put_off.clear();
+                self.hinted.clear();
+                self.mailbox.hinting().clear();
             }
             Event::OutOfRange(_) | Event::Broken(_) => {}
         }
@@ -365,16 +370,18 @@ impl Log for KafkaLog {
     }
 
     fn hint(&mut self, hints: &[Hint]) {
-        if hints.is_empty() || hints == self.hinted {
+        let waits = !self.mailbox.hinting().is_empty();
+        // A rebalance may have overtaken it: librdkafka does not try again.
+        let is_lost = waits && self.hinted_at.elapsed() >= HINT_ANSWER_MAX;
+        if hints.is_empty() || (hints == self.hinted && !is_lost) {
             return;
         }
         // One at a time: partitions are not begun while commits are unanswered.
-        let is_answered = self.mailbox.hinting().is_empty();
-        if !is_answered && self.hinted_at.elapsed() < HINT_ANSWER_MAX {
+        if waits && !is_lost {
             self.put_off = hints.to_vec();
-            return;
+        } else {
+            self.commit(hints);
         }
-        self.commit(hints);
     }
 
     async fn hints(&mut self, partitions: &[i32]) -> Result<Vec<Hint>, Error> {

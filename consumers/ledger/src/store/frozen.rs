@@ -3,8 +3,8 @@
 //! A process that is stopped (SIGSTOP, a stalled machine) in the middle of a database transaction keeps its
 //! locks through every timeout of Postgres. The next owner of the partition finds who holds the partition's
 //! advisory lock, and ends that connection when the server has been waiting for the client and nothing
-//! else all the time: between two statements, in a COPY of which not a byte comes, or with an answer that
-//! is not taken. One that computes, waits for a lock, for a disk or for replication is left alone however
+//! else all the time: between two statements, in a COPY of which not a byte comes, or with an answer to a
+//! statement of half a minute ago that is not taken. One that computes, waits for a lock, for a disk or for replication is left alone however
 //! long it takes.
 
 use std::time::Duration;
@@ -20,9 +20,9 @@ use crate::store::read::LOCK_CLASS;
 /// suspected. A lane sends all of a batch at once: between two messages there are milliseconds.
 const SILENCE_MIN_S: f64 = 2.0;
 
-/// The same while the server is writing its answer, of which nothing tells how much was taken: 4 MiB, the most
-/// that is asked for, take less at 4 Mbit/s.
-const UNREAD_MIN_S: f64 = 10.0;
+/// The same while the server is writing its answer, of which nothing tells how much was taken, nor for how long
+/// it was computed: 4 MiB, about the most that is asked for, take less at 2 Mbit/s.
+const UNREAD_MIN_S: f64 = 30.0;
 
 /// How far apart a suspect is looked at twice: not a byte may have come meanwhile.
 const LOOKS_APART: Duration = Duration::from_millis(200);

@@ -45,7 +45,7 @@ pub(super) async fn open(
          )
          select p.partition, p.seq, p.log_offset, p.record_timestamp, p.key, p.value, p.headers,
              w.is_chosen as "is_chosen!",
-             p.key in (select key from earlier where key is not null) as "has_earlier!"
+             coalesce(p.key in (select key from earlier where key is not null), false) as "has_earlier!"
          from wanted w join millrace.parked p on p.partition = $1 and p.seq = w.seq
          where w.number <= $6 and (w.number = 1 or w.bytes <= $7)
          order by p.seq"#,

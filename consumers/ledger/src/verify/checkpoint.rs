@@ -173,9 +173,7 @@ impl Mark {
             .into_iter()
             .filter(|(_, marked, found)| marked != found);
         let differing: Vec<_> = differing
-            .map(|(name, marked, found)| {
-                format!("the {name} was marked as {marked}, and is {found}")
-            })
+            .map(|(name, marked, found)| format!("{name} marked as {marked}, found {found}"))
             .collect();
         (!differing.is_empty()).then(|| differing.join("; "))
     }
@@ -206,7 +204,7 @@ pub(super) async fn compare(
     let log = log(connection).await?;
     let fits = |log: &Log| {
         (log.database, &log.topic) == (checkpoint.database, &checkpoint.topic)
-            && (log.cluster_id.is_none() || log.cluster_id == checkpoint.cluster)
+            && !matches!((&log.cluster_id, &checkpoint.cluster), (Some(a), Some(b)) if a != b)
     };
     if !log.as_ref().is_some_and(fits) {
         let cluster = |cluster: &Option<String>| cluster.clone().unwrap_or("unknown".into());

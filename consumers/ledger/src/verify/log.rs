@@ -201,7 +201,7 @@ impl Log {
             if let Some(log) = &mut report.log {
                 log.unapplied += offsets;
             }
-            if offsets > 0 && is_late {
+            if offsets > 0 && is_late && !has_position(connection, partition).await? {
                 let detail = format!(
                     "there is no position: none of the {offsets} offsets that the log holds is applied"
                 );
@@ -250,6 +250,16 @@ impl Log {
         }
         Ok(taken)
     }
+}
+
+/// Whether a lane has begun the partition by now.
+async fn has_position(connection: &mut PgConnection, partition: i32) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select exists (select from millrace.positions where partition = $1) as "has_position!""#,
+        partition
+    )
+    .fetch_one(connection)
+    .await
 }
 
 /// What the log does not retain any more must have been applied, or be given up by an operator. Retention

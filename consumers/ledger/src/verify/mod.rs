@@ -247,15 +247,26 @@ impl Report {
     }
 }
 
-/// Checks. `progress` is called with the report so far, about once per 20,000 rows.
+/// Checks. `progress` is called with the report so far, about once per 20,000 rows. What was found until an
+/// error is in the report.
 pub async fn verify(
     connection: &mut PgConnection,
     options: &Options,
     mut progress: impl FnMut(&Report),
-) -> Result<Report, Error> {
+) -> (Report, Result<(), Error>) {
     let mut report = Report::default();
+    let result = check(connection, options, &mut report, &mut progress).await;
+    (report, result)
+}
+
+async fn check(
+    connection: &mut PgConnection,
+    options: &Options,
+    report: &mut Report,
+    progress: &mut impl FnMut(&Report),
+) -> Result<(), Error> {
     if let Some(checkpoint) = &options.checkpoint {
-        checkpoint::compare(connection, checkpoint, &mut report).await?;
+        checkpoint::compare(connection, checkpoint, report).await?;
     }
     let walks = plan(connection, options.since).await?;
     report.rows_total = walks
@@ -264,21 +275,14 @@ pub async fn verify(
         .sum();
     let mut log = match &options.log {
         None => None,
-        Some(settings) => open_log(connection, settings, &walks, &mut report).await?,
+        Some(settings) => open_log(connection, settings, &walks, report).await?,
     };
     for (start, end) in &walks {
-        walk(
-            connection,
-            (start, end),
-            log.as_mut(),
-            &mut report,
-            &mut progress,
-        )
-        .await?;
+        walk(connection, (start, end), log.as_mut(), report, progress).await?;
         report.partitions += 1;
     }
     if let Some(log) = &mut log {
-        log.finish_absent(connection, &mut report).await?;
+        log.finish_absent(connection, report).await?;
     }
     for row in unaccounted(connection, 1 + i64::try_from(NAMED_MAX).unwrap_or(0)).await? {
         let what = if row.table == "batches" {
@@ -298,14 +302,14 @@ pub async fn verify(
         report.find("positions", "table log".into(), detail.into());
     }
     report.stage = Stage::Counts;
-    progress(&report);
-    conservation::count(connection, &walks, &mut report).await?;
-    conservation::read_accepted(connection, &mut report).await?;
-    schema::compare(connection, &mut report).await?;
+    progress(report);
+    conservation::count(connection, &walks, report).await?;
+    conservation::read_accepted(connection, report).await?;
+    schema::compare(connection, report).await?;
     if options.since.is_none() {
-        compare_sums(connection, &mut report, &mut progress).await?;
+        compare_sums(connection, report, progress).await?;
     }
-    Ok(report)
+    Ok(())
 }
 
 /// Where each partition's walk begins and ends.

@@ -76,9 +76,11 @@ async fn find_unguarded(
         r#"select w.name as "table!", 'nothing refuses changes of its rows' as "what!"
          from unnest($1::text[]) w(name)
          where not exists (
-             select from pg_trigger t
+             select from pg_trigger t join pg_proc p on p.oid = t.tgfoid
              where t.tgrelid = to_regclass('millrace.' || w.name) and t.tgname = 'append_only'
-                 and t.tgenabled in ('O', 'A'))
+                 -- Before update, delete or truncate, for each statement, whatever it is.
+                 and t.tgenabled in ('O', 'A') and t.tgtype = 2 + 8 + 16 + 32 and t.tgqual is null
+                 and p.oid = to_regprocedure('millrace.refuse_change()') and p.prosrc ~ 'raise exception')
          union all
          select c.relname::text, 'it has no primary key'
          from pg_class c

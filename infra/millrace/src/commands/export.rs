@@ -1,8 +1,9 @@
 //! `millrace export`.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{BufWriter, ErrorKind, Write};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -47,15 +48,10 @@ pub struct Flags {
 pub async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     let mut connection = flags.database.connect_migrated().await?;
     let start = Instant::now();
-    let target = Target::of(&flags.file)?;
     let is_gzip = is_gzip(&flags.file);
-    let tail = match &target {
-        Target::Stream(path) => {
-            let file = OpenOptions::new().write(true).open(path);
-            let file = file.with_context(|| format!("writing {}", path.display()))?;
-            write(&mut connection, file, path, is_gzip).await?
-        }
-        Target::File { path, mode } => write_whole(&mut connection, path, *mode, is_gzip).await?,
+    let tail = match Target::of(&flags.file)? {
+        Target::Stream(file) => write(&mut connection, file, &flags.file, is_gzip).await?,
+        Target::File { path, mode } => write_whole(&mut connection, &path, mode, is_gzip).await?,
     };
     // The standard output may be the export itself.
     eprint(&format!(
@@ -76,34 +72,37 @@ pub fn is_gzip(path: &Path) -> bool {
 
 /// Where an export goes.
 enum Target {
-    /// What is no file of its own is written into: a pipe, a device.
-    Stream(PathBuf),
+    /// What is no file is written into: a pipe, a device, the standard output.
+    Stream(File),
     /// A file appears when it is complete.
     File { path: PathBuf, mode: u32 },
 }
 
 impl Target {
     fn of(path: &Path) -> anyhow::Result<Self> {
+        let context = || format!("writing {}", path.display());
         if path == Path::new("-") {
-            return Ok(Self::Stream("/dev/stdout".into()));
+            let out = std::io::stdout().as_fd().try_clone_to_owned();
+            return Ok(Self::Stream(out.with_context(context)?.into()));
         }
-        // Links are followed: what they lead to is replaced.
-        let Ok(real) = path.canonicalize() else {
-            return Ok(Self::File {
-                path: path.to_owned(),
-                mode: MODE,
-            });
+        let metadata = match path.metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => {
+                let path = path.to_owned();
+                return Ok(Self::File { path, mode: MODE });
+            }
+            metadata => metadata.with_context(context)?,
         };
-        let metadata = real.metadata();
-        let metadata = metadata.with_context(|| format!("writing {}", path.display()))?;
         if metadata.is_dir() {
             bail!("{} is a directory: name a file", path.display());
         }
-        Ok(if metadata.is_file() {
-            let mode = metadata.mode() & 0o777;
-            Self::File { path: real, mode }
-        } else {
-            Self::Stream(path.to_owned())
+        if !metadata.is_file() {
+            let stream = OpenOptions::new().write(true).open(path);
+            return Ok(Self::Stream(stream.with_context(context)?));
+        }
+        // Links are followed: what they lead to is replaced.
+        Ok(Self::File {
+            path: path.canonicalize().with_context(context)?,
+            mode: metadata.mode() & 0o777,
         })
     }
 }
@@ -116,16 +115,17 @@ async fn write_whole(
     is_gzip: bool,
 ) -> anyhow::Result<Tail> {
     let mut partial = path.to_owned().into_os_string();
-    partial.push(".part");
+    // Another export to the same file has one of its own.
+    partial.push(format!(".{}.part", std::process::id()));
     let partial = PathBuf::from(partial);
     let context = || format!("writing {}", path.display());
-    // One of an export that was killed may have any mode.
-    std::fs::remove_file(&partial).ok();
     let file = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(mode)
+        .mode(MODE)
         .open(&partial)
+        .with_context(context)?;
+    file.set_permissions(Permissions::from_mode(mode))
         .with_context(context)?;
     let written = write(connection, file, &partial, is_gzip).await;
     let renamed = written.and_then(|tail| {
@@ -158,7 +158,7 @@ async fn write(
         .into_inner()
         .map_err(std::io::IntoInnerError::into_error);
     let file = file.with_context(context)?;
-    if path.is_file() {
+    if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
         file.sync_all().with_context(context)?;
     }
     Ok(tail)

@@ -108,8 +108,10 @@ pub async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     };
     let start = Instant::now();
     let mut progress = Progress::new(start);
-    let verified = verify::verify(&mut connection, &options, |report| progress.show(report)).await;
-    let report = verified.map_err(|error| match error {
+    let show = |report: &Report| progress.show(report);
+    let (report, verified) = verify::verify(&mut connection, &options, show).await;
+    print_findings(&report);
+    verified.map_err(|error| match error {
         verify::Error::Log(millrace_ledger::kafka::log::Error::Settings(why)) => {
             Usage(format!("Kafka settings: {why}")).into()
         }
@@ -120,7 +122,6 @@ pub async fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
         }
         verify::Error::Database(_) => anyhow::Error::new(error).context("verifying"),
     })?;
-    print_findings(&report);
     print_accepted(&report.accepted);
     print(&conserved(&report));
     let is_signed = flags.public_key.is_some();

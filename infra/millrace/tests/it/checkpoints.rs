@@ -211,9 +211,9 @@ async fn history_that_was_written_anew_is_found_by_a_checkpoint() {
     copy.run(&place, &["verify", "--no-log"]).await.expect(0);
     let ended = copy.run(&place, &checkpoint).await.expect(1);
     assert!(
-        ended.out.contains(
-            "FAILED checkpoint: partition 0, after 3 batches: the chain head was marked as"
-        ),
+        ended
+            .out
+            .contains("FAILED checkpoint: partition 0, after 3 batches: chain head marked as"),
         "{ended:?}"
     );
     assert!(
@@ -225,10 +225,7 @@ async fn history_that_was_written_anew_is_found_by_a_checkpoint() {
         .await
         .expect(0);
     let ended = check(&place, "anew.ndjson.gz").await.expect(1);
-    assert!(
-        ended.out.contains("the chain head was marked as"),
-        "{ended:?}"
-    );
+    assert!(ended.out.contains("chain head marked as"), "{ended:?}");
 
     // So is one that has less, and another database.
     let copy = Copy::of(&place).await;
@@ -274,19 +271,19 @@ async fn what_a_checkpoint_says_is_compared_and_not_its_heads_alone() {
     for (changed, named) in [
         (
             text.replacen("\"posted\": 30", "\"posted\": 31", 1),
-            "the counts was marked as 31 posted",
+            "counts marked as 31 posted",
         ),
         (
             text.replacen("\"position\": 34", "\"position\": 35", 1),
-            "the position was marked as 35",
+            "position marked as 35",
         ),
         (
             text.replacen("\"incarnation\": 1", "\"incarnation\": 2", 1),
-            "the incarnation was marked as 2",
+            "incarnation marked as 2",
         ),
         (
             text.replacen("\"next_seq\": 33", "\"next_seq\": 32", 1),
-            "the next seq was marked as 32",
+            "next seq marked as 32",
         ),
         (empty.to_string(), "which has no mark of it"),
     ] {
@@ -364,5 +361,7 @@ async fn an_export_goes_where_it_is_told_and_is_its_owners_alone() {
         .await
         .expect(1)
         .names(&["seq 7"]);
-    assert!(!path(&place, "b.ndjson").exists() && !path(&place, "b.ndjson.part").exists());
+    let left = std::fs::read_dir(place.dir()).unwrap();
+    let mut left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(left.all(|name| !name.starts_with("b.ndjson")));
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::frozen::until_locked;
 use crate::oracle::{acknowledged, assert_all_posted_in_order};
 use crate::place::Place;
 use crate::process::{Replica, until};
@@ -61,12 +62,7 @@ async fn a_partition_whose_lock_another_holds_for_long_is_stalled_and_says_why()
     let holder =
         place.execute("begin; select pg_advisory_xact_lock(1296649292, 0), pg_sleep(15); commit");
     let watcher = async {
-        until("the lock is held", async || {
-            let held = "select count(*) from pg_locks where locktype = 'advisory' and granted
-                 and classid::bigint = 1296649292";
-            (place.number(held).await > 0).then_some(())
-        })
-        .await;
+        until_locked(&place).await;
         publish(&place.publisher().await, &[transfer(1, "a", "b", 1)]).await;
         until("the partition is stalled and says why", async || {
             let (_, detail) = ledger.readiness()?;

@@ -81,6 +81,16 @@ async fn a_frozen_owner_is_ended_and_finds_itself_fenced_when_it_wakes() {
     }
 }
 
+/// Waits until somebody holds the lock of a partition.
+pub async fn until_locked(place: &Place) {
+    until("the lock is held", async || {
+        let held = "select count(*) from pg_locks where locktype = 'advisory' and granted
+             and classid::bigint = 1296649292";
+        (place.number(held).await > 0).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn an_owner_that_works_is_left_alone_however_long_it_takes() {
     let place = Place::new("working", 1).await;
@@ -97,12 +107,7 @@ async fn an_owner_that_works_is_left_alone_however_long_it_takes() {
             .await;
     };
     let waiter = async {
-        until("the lock is held", async || {
-            let held = "select count(*) from pg_locks where locktype = 'advisory' and granted
-                 and classid::bigint = 1296649292";
-            (place.number(held).await > 0).then_some(())
-        })
-        .await;
+        until_locked(&place).await;
         publish(&place.publisher().await, &[transfer(2, "a", "b", 1)]).await;
         let early = look_for(Duration::from_secs(5), async || {
             let position = "select position from millrace.positions";

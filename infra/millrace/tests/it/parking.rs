@@ -386,3 +386,26 @@ async fn two_that_were_parked_at_one_offset_are_told_apart() {
     place.verify().await;
     ledger.stop().await.expect(0);
 }
+
+#[tokio::test]
+async fn more_than_a_round_without_keys_is_looked_through() {
+    let place = Place::new("replay-keyless", 1).await;
+    let publisher = place.publisher().await;
+    let record = RawRecord {
+        payload: Some(b"garbage"),
+        ..RawRecord::default()
+    };
+    let mut receipts = Vec::new();
+    for _ in 0..5_010 {
+        receipts.push(publisher.publish_raw(record).await.unwrap());
+    }
+    for receipt in receipts {
+        receipt.await.unwrap();
+    }
+    let ledger = place.ledger_command(&["--lanes", "1", "--park-brake-percent", "100"]);
+    let ledger = place.replica(ledger).await;
+    place.drained().await;
+    let shown = replay(&place, &["--all", "--dry-run"]).await.expect(1);
+    assert!(shown.out.contains("5010 stay parked"), "{shown:?}");
+    ledger.stop().await.expect(0);
+}

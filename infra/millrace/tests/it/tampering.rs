@@ -204,6 +204,18 @@ fn changes_of_the_schema() -> Changes {
             "alter table balances drop constraint balances_pkey".into(),
             "table balances: it has no primary key",
         ),
+        (
+            "create or replace function refuse_change() returns trigger language plpgsql as
+                 $$ begin return null; end $$"
+                .into(),
+            "table ledger: nothing refuses",
+        ),
+        (
+            "alter table daily_totals drop constraint daily_totals_pkey;
+             insert into daily_totals select * from daily_totals"
+                .into(),
+            "read model: daily_totals, partition 0, primary key",
+        ),
         ("alter table ledger drop constraint ledger_id_key".into(), "keeps its ids unique"),
     ]
 }

@@ -112,6 +112,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             self.told.insert(partition, stop.clone());
         }
         self.log.hold(&[partition]);
+        self.watch.retain(|watched| watched != partition);
         self.assignment.stop(partition, stop);
     }
 

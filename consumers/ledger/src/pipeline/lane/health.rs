@@ -63,6 +63,8 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         for partition in self.assignment.stopped() {
             if let Err(failure) = self.log.bounds(partition).await {
                 debug!(partition, error = %failure, "asking for the bounds of a stopped partition");
+                // The others wait as long, and the lane with them.
+                break;
             }
         }
     }
