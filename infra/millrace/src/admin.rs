@@ -51,10 +51,7 @@ pub async fn serve(
     tracing::info!("admin port: http://{bound}/metrics, /livez and /readyz");
     let mut tasks = JoinSet::new();
     tasks.spawn(keep_up(metrics.clone(), stop.clone()));
-    let router = router(metrics, readiness)
-        .merge(more)
-        .route("/", any(show_nothing))
-        .route("/{*path}", any(show_nothing));
+    let router = router(metrics, readiness).merge(more);
     tasks.spawn(millrace_http::serve(
         listener,
         router,
@@ -70,6 +67,8 @@ pub fn router(metrics: PrometheusHandle, readiness: Readiness) -> Router {
         .route("/metrics", get(show_metrics))
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(show_readiness))
+        .route("/", any(show_nothing))
+        .route("/{*path}", any(show_nothing))
         .with_state(Parts { metrics, readiness })
 }
 

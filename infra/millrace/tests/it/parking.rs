@@ -302,6 +302,10 @@ async fn the_admin_port_does_the_same_on_loopback_only() {
         (200, &"dead1b5b324a".into())
     );
     assert_eq!(ask(&ledger, &get("/parked/0/999")).0, 404);
+    let (status, nowhere) = ask(&ledger, &get("/openapi.json"));
+    assert_eq!(status, 404);
+    let told = nowhere["detail"].as_str().unwrap();
+    assert!(told.contains("/parked/replay"), "{told}");
     assert_eq!(ask(&ledger, &get("/parked?limit=0")).0, 400);
 
     let all = r#"{"operator": "ann", "key": "alice"}"#;
