@@ -45,7 +45,7 @@ impl Shared {
     }
 }
 
-/// A lane reports each second, and seldom waits for nothing else much longer than this.
+/// A lane reports each second, and seldom waits for anything else much longer than this.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// One lane's handle on the board of its process.

@@ -23,7 +23,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 use tracing::{error, info};
 
-use crate::parking::{Ambiguous, Request, describe, list, park_reason, resolve, summary};
+use crate::parking::{Ambiguous, Request, describe, list, park_reason, resolve, seqs, summary};
 
 /// How many records a listing may show.
 const LIMIT_MAX: u32 = 1_000;
@@ -163,8 +163,7 @@ async fn show_one(
         Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
     })?;
     if found.len() > 1 {
-        let seqs: Vec<_> = found.iter().map(|record| record.seq.to_string()).collect();
-        let seqs = seqs.join(" or ");
+        let seqs = seqs(&found);
         let detail = format!("several records were parked there: say which with ?seq={seqs}");
         return Err(Problem::new(StatusCode::CONFLICT, "ambiguous", detail).field("seq"));
     }

@@ -106,14 +106,19 @@ async fn refuse_ambiguous(connection: &mut PgConnection, request: &Request) -> a
     };
     let open = parked::list(connection, listing).await?;
     if open.len() > 1 {
-        let seqs: Vec<_> = open.iter().map(|record| record.seq.to_string()).collect();
-        return Err(Ambiguous {
-            offset,
-            seqs: seqs.join(" or "),
-        }
-        .into());
+        let seqs = seqs(&open);
+        return Err(Ambiguous { offset, seqs }.into());
     }
     Ok(())
+}
+
+/// The numbers of records, to choose from.
+pub fn seqs(records: &[Parked]) -> String {
+    let seqs: Vec<_> = records
+        .iter()
+        .map(|record| record.seq.to_string())
+        .collect();
+    seqs.join(" or ")
 }
 
 /// The histogram and the records of a listing, as JSON.

@@ -129,7 +129,7 @@ pub enum Error {
 /// where that is an owner at work.
 const TRIES_MAX: u32 = 20;
 
-/// What a database transaction came to, that is over: none is tried afresh.
+/// What a database transaction came to, once it is over; `None` where it is to be tried afresh.
 async fn settle<T>(
     store: &mut impl Store,
     partition: i32,

@@ -4,8 +4,8 @@
 //! locks through every timeout of Postgres. The next owner of the partition finds who holds the partition's
 //! advisory lock, and ends that connection when the server has been waiting for the client and nothing
 //! else all the time: between two statements, in a COPY of which not a byte comes, or with an answer to a
-//! statement of half a minute ago that is not taken. One that computes, waits for a lock, for a disk or for replication is left alone however
-//! long it takes.
+//! statement of half a minute ago that is not taken. One that computes, waits for a lock, for a disk or
+//! for replication is left alone however long it takes.
 
 use std::time::Duration;
 

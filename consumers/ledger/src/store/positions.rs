@@ -34,8 +34,7 @@ pub struct Accepted {
     pub start_offset: i64,
     pub reason: String,
     pub operator: String,
-    /// When, as Postgres writes it in UTC.
-    pub accepted_at: String,
+    pub accepted_at: Micros,
 }
 
 /// A partition's position in its database.
@@ -79,7 +78,7 @@ pub async fn accepted(connection: &mut PgConnection) -> Result<Vec<Accepted>, sq
     sqlx::query_as!(
         Accepted,
         r#"select partition, incarnation, previous_position, start_offset, reason, operator,
-             to_char(accepted_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"') as "accepted_at!"
+             accepted_at as "accepted_at: Micros"
          from millrace.incarnations order by accepted_at, partition"#
     )
     .fetch_all(connection)

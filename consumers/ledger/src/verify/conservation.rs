@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use sqlx::PgConnection;
 
-use crate::store::Micros;
+use crate::store::positions;
 use crate::verify::walk::{End, Start};
-use crate::verify::{Accepted, Counts, Report};
+use crate::verify::{Counts, Report};
 
 /// Counts the batches and the rows of each walk by kind, and compares.
 pub(super) async fn count(
@@ -77,14 +77,7 @@ pub(super) async fn read_accepted(
             "no batch has begun what was accepted".into(),
         );
     }
-    report.accepted = sqlx::query_as!(
-        Accepted,
-        r#"select partition, incarnation, previous_position, start_offset, operator, reason,
-             accepted_at as "accepted_at: Micros"
-         from millrace.incarnations order by accepted_at, partition"#
-    )
-    .fetch_all(connection)
-    .await?;
+    report.accepted = positions::accepted(connection).await?;
     Ok(())
 }
 

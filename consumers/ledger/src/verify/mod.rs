@@ -37,7 +37,7 @@ use crate::chain::Numbers;
 use crate::kafka;
 use crate::kafka::consumer::Settings;
 use crate::kafka::reader::Reader;
-use crate::store::Micros;
+use crate::store::positions::Accepted;
 use crate::verify::batches::{ends, last_before, unaccounted};
 use crate::verify::checkpoint::Checkpoint;
 use crate::verify::compare::Difference;
@@ -87,22 +87,6 @@ pub struct Finding {
     pub place: String,
     /// What is there and what should be.
     pub detail: String,
-}
-
-/// A place where an operator has let a partition go on although log and database did not fit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(
-    missing_docs,
-    reason = "the columns are described with the table incarnations"
-)]
-pub struct Accepted {
-    pub partition: i32,
-    pub incarnation: i32,
-    pub previous_position: i64,
-    pub start_offset: i64,
-    pub operator: String,
-    pub reason: String,
-    pub accepted_at: Micros,
 }
 
 /// Records and offsets by what became of them.

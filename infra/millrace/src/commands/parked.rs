@@ -10,7 +10,7 @@ use millrace_ledger::store::parked::{self, Group, Listing, Parked as Record};
 use tracing::info;
 
 use crate::cli::{Database, Operator, Usage, print, print_raw, printable, reason};
-use crate::parking::{Request, park_reason, resolve};
+use crate::parking::{Request, park_reason, resolve, seqs};
 
 /// How many bytes of a value are shown as a dump.
 const DUMP_MAX: usize = 4_096;
@@ -334,15 +334,6 @@ fn print_whole(record: &Record) {
         None => print("no value"),
         Some(bytes) => print(dump(bytes).trim_end()),
     }
-}
-
-/// Their numbers, to choose from.
-fn seqs(records: &[Record]) -> String {
-    let seqs: Vec<_> = records
-        .iter()
-        .map(|record| record.seq.to_string())
-        .collect();
-    seqs.join(" or ")
 }
 
 /// Lines of offset, hexadecimal and printable ASCII.

@@ -143,7 +143,9 @@ async fn run_list(list: &List) -> anyhow::Result<()> {
             accepted.incarnation,
             accepted.previous_position,
             accepted.start_offset,
-            accepted.accepted_at,
+            jiff::Timestamp::from_microsecond(accepted.accepted_at.0)
+                .unwrap_or_default()
+                .strftime("%Y-%m-%d %H:%M:%SZ"),
             printable(&accepted.operator),
             printable(&accepted.reason),
         ));

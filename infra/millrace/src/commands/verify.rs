@@ -10,8 +10,9 @@ use clap::Args;
 use millrace_ledger::group::SystemClock;
 use millrace_ledger::kafka::consumer::Settings;
 use millrace_ledger::pipeline::lane::Clock as _;
+use millrace_ledger::store::positions::Accepted;
 use millrace_ledger::verify::checkpoint::Checkpoint;
-use millrace_ledger::verify::{self, Accepted, Counts, Options, Report, Stage};
+use millrace_ledger::verify::{self, Counts, Options, Report, Stage};
 use sqlx::PgConnection;
 use tracing::info;
 
