@@ -2,16 +2,11 @@
 
 use std::borrow::Cow;
 
-use millrace_rules::Amount;
 use millrace_schemas::transaction::{OCCURRED_AT_MAX, OCCURRED_AT_MIN};
 use millrace_schemas::{Transaction, Wire};
 
 use crate::chain;
-use crate::record::BATCH_RECORDS_MAX;
 use crate::store::Advance;
-
-// A slice's change in one batch is added up in 64 bits.
-const _: () = assert!((BATCH_RECORDS_MAX as u64) < (i64::MAX / Amount::MAX).cast_unsigned());
 
 /// Everything that one batch changes.
 #[derive(Debug, Default)]
@@ -26,7 +21,8 @@ pub struct Outcome<'a> {
     pub parked: Vec<ParkedRow<'a>>,
     /// What became of records that waited.
     pub resolutions: Vec<ResolutionRow<'a>>,
-    /// Changes of slices, by (account, currency, partition).
+    /// Changes of slices, by (account, currency, partition). A slice is there once, and again only for what
+    /// does not fit into 64 bits.
     pub balances: Vec<Delta<'a>>,
     /// One per partition, ascending.
     pub advances: Vec<Advance>,
@@ -52,6 +48,21 @@ pub struct LedgerRow<'a> {
     pub verdict: i16,
     pub digest: [u8; 32],
     pub transaction: &'a Transaction<'a>,
+    pub debit_previous: Previous,
+    pub credit_previous: Previous,
+}
+
+/// Which posted transaction of the same slice comes before a row's: the thread along which an account's
+/// transactions are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Previous {
+    /// Rejected: it is in no thread.
+    None,
+    /// The row of this `seq`, in the same batch.
+    Row(i64),
+    /// The one that was the slice's last before the batch, if there was one: the index of the slice's change
+    /// in [`Outcome::balances`].
+    Slice(usize),
 }
 
 /// A record as `refused` and `parked` keep it.
@@ -174,7 +185,7 @@ pub struct ResolutionRow<'a> {
 }
 
 /// How one slice of an account's balance changes. Minor units.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delta<'a> {
     /// The account.
     pub account: &'a str,
@@ -190,4 +201,30 @@ pub struct Delta<'a> {
     pub transactions: i64,
     /// The latest time among them, microseconds since 1970.
     pub last_occurred_at: i64,
+    /// The `seq` of the last of them.
+    pub last_seq: i64,
+}
+
+impl Delta<'_> {
+    /// Whether both change the same slice.
+    pub fn is_of_slice(&self, other: &Self) -> bool {
+        (self.account, self.currency, self.partition)
+            == (other.account, other.currency, other.partition)
+    }
+
+    /// Adds a later change of the same slice; `false` and nothing where that does not fit.
+    pub(super) fn add(&mut self, next: &Self) -> bool {
+        let (Some(debits), Some(credits)) = (
+            self.debits.checked_add(next.debits),
+            self.credits.checked_add(next.credits),
+        ) else {
+            return false;
+        };
+        self.debits = debits;
+        self.credits = credits;
+        self.transactions += next.transactions;
+        self.last_occurred_at = self.last_occurred_at.max(next.last_occurred_at);
+        self.last_seq = next.last_seq;
+        true
+    }
 }

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 
 use millrace_rules::{Candidate, Content, Decisions, ParkReason, Reason, Verdict};
-use millrace_schemas::Transaction;
 
 use crate::chain::{self, Chain, Numbers};
 use crate::pipeline::decode::Decoded;
 use crate::pipeline::outcome::{
-    Delta, LedgerRow, Outcome, ParkedRow, RawRow, Read, RefusedRow, Resolution, ResolutionRow,
+    LedgerRow, Outcome, ParkedRow, Previous, RawRow, Read, RefusedRow, Resolution, ResolutionRow,
 };
+use crate::pipeline::slices::move_balances;
 use crate::record::{Batch, LogRange, Record};
 use crate::store::{Advance, Anchor, Position};
 
@@ -43,7 +43,6 @@ pub struct Decided<'a, 'd> {
 pub fn plan<'d>(decided: Decided<'d, 'd>, positions: &[Position], recorded_at: i64) -> Outcome<'d> {
     let mut outcome = Outcome::at(recorded_at);
     outcome.ledger.reserve(decided.batch.len());
-    outcome.balances.reserve(2 * decided.batch.len());
     let mut first = 0;
     for (slice, position) in decided.batch.slices().iter().zip(positions) {
         let mut part = Part::new(&mut outcome, slice.log, position);
@@ -54,7 +53,7 @@ pub fn plan<'d>(decided: Decided<'d, 'd>, positions: &[Position], recorded_at: i
         part.close(anchor(decided.batch, records.last()));
         first += records.len();
     }
-    merge(&mut outcome.balances);
+    outcome.balances = move_balances(&mut outcome.ledger);
     outcome
 }
 
@@ -77,7 +76,7 @@ pub fn plan_replay<'d>(
         }
     }
     part.close(None);
-    merge(&mut outcome.balances);
+    outcome.balances = move_balances(&mut outcome.ledger);
     outcome
 }
 
@@ -170,6 +169,8 @@ impl<'o, 'd> Part<'o, 'd> {
             verdict,
             digest: transfer.digest,
             transaction,
+            debit_previous: Previous::None,
+            credit_previous: Previous::None,
         };
         self.chain.ledger(&chain::LedgerRow {
             seq: row.seq,
@@ -179,28 +180,6 @@ impl<'o, 'd> Part<'o, 'd> {
             digest: &row.digest,
         });
         self.outcome.ledger.push(row);
-        if verdict == 0 {
-            self.move_balances(record.partition, transaction);
-        }
-    }
-
-    fn move_balances(&mut self, partition: i32, transaction: &'d Transaction<'d>) {
-        let amount = transaction.amount.minor_units();
-        let delta = |account, debits, credits| Delta {
-            account,
-            currency: transaction.currency.code(),
-            partition,
-            debits,
-            credits,
-            transactions: 1,
-            last_occurred_at: transaction.occurred_at,
-        };
-        self.outcome
-            .balances
-            .push(delta(transaction.debit_account.as_str(), amount, 0));
-        self.outcome
-            .balances
-            .push(delta(transaction.credit_account.as_str(), 0, amount));
     }
 
     fn refused(
@@ -327,53 +306,4 @@ fn anchor(batch: &Batch<'_>, last: Option<&Record>) -> Option<Anchor> {
         timestamp: record.timestamp,
         digest: chain::anchor(batch.key(record), batch.value(record)),
     })
-}
-
-/// Sorts by (account, currency, partition) and adds up what meets.
-fn merge(deltas: &mut Vec<Delta<'_>>) {
-    deltas.sort_unstable();
-    deltas.dedup_by(|next, kept| {
-        let same = (next.account, next.currency, next.partition)
-            == (kept.account, kept.currency, kept.partition);
-        if same {
-            kept.debits += next.debits;
-            kept.credits += next.credits;
-            kept.transactions += next.transactions;
-            kept.last_occurred_at = kept.last_occurred_at.max(next.last_occurred_at);
-        }
-        same
-    });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn deltas_of_one_slice_become_one() {
-        let delta = |account, partition, debits, credits, last_occurred_at| Delta {
-            account,
-            currency: "EUR",
-            partition,
-            debits,
-            credits,
-            transactions: 1,
-            last_occurred_at,
-        };
-        let mut deltas = vec![
-            delta("b", 0, 1, 0, 5),
-            delta("a", 1, 2, 0, 1),
-            delta("b", 0, 0, 4, 3),
-            delta("a", 0, 8, 0, 2),
-        ];
-        merge(&mut deltas);
-        let merged = Delta {
-            transactions: 2,
-            ..delta("b", 0, 1, 4, 5)
-        };
-        assert_eq!(
-            deltas,
-            [delta("a", 0, 8, 0, 2), delta("a", 1, 2, 0, 1), merged]
-        );
-    }
 }

@@ -10,7 +10,9 @@
 //! | [`parked`] | parked records as operators see them |
 //! | [`policies`] | setting and showing what accounts may do |
 //! | [`positions`] | what operators see of positions, and accept |
+//! | [`slices`] | adding to balances |
 //! | [`socket`] | small messages at once |
+//! | [`tid`] | where a row lies |
 //! | [`schema`] | migrations and what the code knows better than SQL |
 
 pub mod copy;
@@ -23,7 +25,9 @@ pub mod positions;
 pub mod postgres;
 mod read;
 pub mod schema;
+mod slices;
 mod socket;
+mod tid;
 mod write;
 
 use millrace_rules::{Currency, Limit, Status};

@@ -17,7 +17,7 @@ use crate::store::copy::{COPY_LEDGER, COPY_PARKED, COPY_REFUSED, Rows};
 use crate::store::error::{During, Error};
 use crate::store::{
     Attached, LockWait, OpenParked, PartitionStatus, Policies, Position, Store, frozen, parked,
-    read, schema, socket, write,
+    read, schema, slices, socket, write,
 };
 
 /// No statement of a batch takes this long on a working database; beyond, the connection is given up.
@@ -85,25 +85,46 @@ impl Postgres {
             .ok_or_else(|| Error::Unavailable("the connection is gone".into()))
     }
 
-    async fn write_rows(&mut self, outcome: &Outcome<'_>) -> Result<(), Error> {
-        let recorded_at = outcome.recorded_at;
-        let mut rows = std::mem::take(&mut self.rows);
+    async fn write_rows(&mut self, outcome: &Outcome<'_>, buffer: &mut Rows) -> Result<(), Error> {
+        let at = outcome.recorded_at;
         let connection = self.transaction()?;
-        let mut result = Ok(());
-        if !outcome.ledger.is_empty() {
-            let bytes = rows.ledger(&outcome.ledger, recorded_at);
-            result = write::copy(connection, COPY_LEDGER, bytes, During::LedgerRows).await;
-        }
-        if result.is_ok() && !outcome.refused.is_empty() {
-            let bytes = rows.refused(&outcome.refused, recorded_at);
-            result = write::copy(connection, COPY_REFUSED, bytes, During::Other).await;
-        }
-        if result.is_ok() && !outcome.parked.is_empty() {
-            let bytes = rows.parked(&outcome.parked, recorded_at);
-            result = write::copy(connection, COPY_PARKED, bytes, During::Other).await;
-        }
-        self.rows = rows;
-        result
+        let slices = slices::add(connection, &outcome.balances, buffer).await?;
+        let (ledger, refused, parked) = (&outcome.ledger, &outcome.refused, &outcome.parked);
+        let during = During::LedgerRows;
+        write::copy(
+            connection,
+            COPY_LEDGER,
+            during,
+            ledger,
+            buffer,
+            |to, rows| {
+                to.ledger(rows, at, &slices);
+            },
+        )
+        .await?;
+        let during = During::Other;
+        write::copy(
+            connection,
+            COPY_REFUSED,
+            during,
+            refused,
+            buffer,
+            |to, rows| {
+                to.refused(rows, at);
+            },
+        )
+        .await?;
+        write::copy(
+            connection,
+            COPY_PARKED,
+            during,
+            parked,
+            buffer,
+            |to, rows| {
+                to.parked(rows, at);
+            },
+        )
+        .await
     }
 }
 
@@ -171,11 +192,11 @@ impl Store for Postgres {
 
     async fn write(&mut self, outcome: &Outcome<'_>) -> Result<(), Error> {
         bounded!(self, "writing a batch", async {
-            self.write_rows(outcome).await?;
+            let mut buffer = std::mem::take(&mut self.rows);
+            let written = self.write_rows(outcome, &mut buffer).await;
+            self.rows = buffer;
+            written?;
             let connection = self.transaction()?;
-            if !outcome.balances.is_empty() {
-                write::balances(connection, &outcome.balances).await?;
-            }
             if !outcome.resolutions.is_empty() {
                 write::resolutions(connection, &outcome.resolutions, outcome.recorded_at).await?;
             }

@@ -5,70 +5,45 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use tracing::warn;
 
 use crate::kafka::log::Bounds;
-use crate::pipeline::outcome::{Delta, ResolutionRow};
+use crate::pipeline::outcome::ResolutionRow;
+use crate::store::copy::Rows;
 use crate::store::error::{During, Error};
 use crate::store::postgres::{LOCK_TIMEOUT, LOCK_TIMEOUT_SHORT};
 use crate::store::{Advance, Micros, PartitionStatus};
 
-pub(super) async fn copy(
+/// As many rows are encoded and sent at a time: about 64 KiB, so that the server works on them while the next are
+/// encoded, and no buffer has to hold a batch.
+const COPY_ROWS: usize = 256;
+
+/// Copies rows in; `encode` appends some of them to the buffer.
+pub(super) async fn copy<R>(
     connection: &mut PgConnection,
     statement: &'static str,
-    bytes: &[u8],
     during: During,
+    rows: &[R],
+    buffer: &mut Rows,
+    encode: impl Fn(&mut Rows, &[R]),
 ) -> Result<(), Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
     let copied = async {
         let mut copy = connection.copy_in_raw(statement).await?;
-        match copy.send(bytes).await {
-            Ok(_) => copy.finish().await,
-            Err(error) => {
-                copy.abort("the connection failed").await?;
-                Err(error)
-            }
+        buffer.clear();
+        buffer.begin();
+        for piece in rows.chunks(COPY_ROWS) {
+            encode(buffer, piece);
+            copy.send(buffer.as_bytes()).await?;
+            buffer.clear();
         }
+        buffer.end();
+        copy.send(buffer.as_bytes()).await?;
+        copy.finish().await
     };
     copied
         .await
         .map(drop)
         .map_err(|error| Error::from_sqlx(&error, during))
-}
-
-pub(super) async fn balances(
-    connection: &mut PgConnection,
-    deltas: &[Delta<'_>],
-) -> Result<(), Error> {
-    // Sorted by the key: no two partitions meet here, and neighbours share pages.
-    let of = |field: fn(&Delta<'_>) -> i64| deltas.iter().map(field).collect::<Vec<_>>();
-    let times: Vec<_> = deltas
-        .iter()
-        .map(|delta| Micros(delta.last_occurred_at))
-        .collect();
-    sqlx::query!(
-        "insert into millrace.balances as b
-             (account, currency, partition, transactions, last_occurred_at, debits, credits)
-         select * from unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::timestamptz[],
-             $6::bigint[], $7::bigint[])
-         on conflict (account, currency, partition) do update set
-             transactions = b.transactions + excluded.transactions,
-             last_occurred_at = greatest(b.last_occurred_at, excluded.last_occurred_at),
-             debits = b.debits + excluded.debits,
-             credits = b.credits + excluded.credits",
-        &deltas.iter().map(|delta| delta.account).collect::<Vec<_>>() as _,
-        &deltas
-            .iter()
-            .map(|delta| delta.currency)
-            .collect::<Vec<_>>() as _,
-        &deltas
-            .iter()
-            .map(|delta| delta.partition)
-            .collect::<Vec<_>>(),
-        &of(|delta| delta.transactions),
-        &times as _,
-        &of(|delta| delta.debits),
-        &of(|delta| delta.credits)
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// What became of parked records.

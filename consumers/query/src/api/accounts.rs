@@ -15,7 +15,8 @@ use crate::api::answer::{Failures, fresh, fresh_for, json, stamped};
 use crate::api::params::{Params, Waiting, wrong};
 use crate::database::Error;
 use crate::store::accounts::{Balance, balances};
-use crate::store::transactions::{Entry, of_account};
+use crate::store::threads::of_account;
+use crate::store::transactions::Entry;
 
 /// The most transactions of an account in one answer.
 pub const PAGE_MAX: u32 = 1_000;
@@ -77,7 +78,7 @@ pub async fn show(
         ("account" = String, Path, description = "The account's id", pattern = "^[a-z0-9][A-Za-z0-9._:-]{0,63}$"),
         ("limit" = Option<u32>, Query, description = "How many", minimum = 1, maximum = 1000, nullable = false),
         ("cursor" = Option<String>, Query, description = "`next` of the answer before", nullable = false,
-            pattern = "^[0-9]{1,15}\\.[0-9]{1,9}\\.[0-9]{1,18}$"),
+            pattern = "^[0-9]{1,9}\\.[0-9]{1,18}(-[0-9]{1,9}\\.[0-9]{1,18})*$"),
         Waiting
     ),
     responses(

@@ -13,8 +13,9 @@ use crate::console::page::{Failed, Page, Place};
 use crate::console::parts::{Column, or_dash};
 use crate::console::{chart, parts, text};
 use crate::database::Error;
-use crate::store::accounts::{Balance, POINTS_MAX, Point, balances, by_day, by_transaction};
-use crate::store::transactions::{Entry, of_account};
+use crate::store::accounts::{Balance, POINTS_MAX, Point, balances, by_day};
+use crate::store::threads::{by_transaction, of_account};
+use crate::store::transactions::Entry;
 
 /// How many transactions are on a page.
 const ROWS: u32 = 50;

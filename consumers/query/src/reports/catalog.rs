@@ -71,6 +71,8 @@ pub struct Filter {
     pub name: &'static str,
     /// The condition; `$` stands for the value.
     pub sql: &'static str,
+    /// The view in which the value is looked up as the account, instead of the report's own, and its name there.
+    pub by_account: Option<&'static str>,
     /// What values it takes.
     pub value: Value,
 }
@@ -92,7 +94,20 @@ const fn nullable(name: &'static str, kind: Kind) -> Column {
 }
 
 const fn filter(name: &'static str, sql: &'static str, value: Value) -> Filter {
-    Filter { name, sql, value }
+    Filter {
+        name,
+        sql,
+        by_account: None,
+        value,
+    }
+}
+
+/// Transactions of an account: the ledger has no index on accounts, but each account a thread of its own.
+const fn of_account(name: &'static str, sql: &'static str) -> Filter {
+    Filter {
+        by_account: Some("account_transactions"),
+        ..filter(name, sql, Value::Account)
+    }
 }
 
 const EXPONENT: Column = nullable("exponent", Kind::Integer);
@@ -139,13 +154,12 @@ pub static REPORTS: [Report; 10] = [
             column("log_offset", Kind::Integer),
         ],
         filters: &[
-            filter(
+            of_account(
                 "account",
                 "(debit_account = $::text or credit_account = $::text)",
-                Value::Account,
             ),
-            DEBIT,
-            CREDIT,
+            of_account("debit_account", DEBIT.sql),
+            of_account("credit_account", CREDIT.sql),
             CURRENCY,
             KIND,
             filter("source", "source = $::text", Value::Text(64)),

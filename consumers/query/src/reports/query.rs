@@ -70,11 +70,26 @@ fn read_row(row: &PgRow, columns: usize) -> Result<Row, sqlx::Error> {
 /// Made of the catalog's texts only; every value is a parameter.
 fn statement(report: &Report, filters: &[&Filter], has_cursor: bool) -> String {
     let columns: Vec<_> = report.columns.iter().map(as_text).collect();
-    let mut sql = format!("select {} from reports.{}", columns.join(", "), report.name);
+    let by_account = filters.iter().find_map(|filter| filter.by_account);
+    let view = by_account.unwrap_or(report.name);
+    let mut sql = format!(
+        "select {} from reports.{view} as {}",
+        columns.join(", "),
+        report.name
+    );
     let mut number = 0;
     let mut join = " where ";
+    // One account's rows are looked up, and the other conditions are on them.
+    let mut lookup = by_account.map(|_| "account = $::text");
     for filter in filters {
         number += 1;
+        if filter.by_account.is_some()
+            && let Some(condition) = lookup.take()
+        {
+            sql.push_str(join);
+            sql.push_str(&condition.replace('$', &format!("${number}")));
+            join = " and ";
+        }
         sql.push_str(join);
         sql.push_str(&filter.sql.replace('$', &format!("${number}")));
         join = " and ";
@@ -220,9 +235,38 @@ mod tests {
         let sql = statement(report, &filters, true);
         assert!(
             sql.ends_with(
-                " from reports.flows where debit_account = $1::text and credit_account = $2::text and \
+                " from reports.flows as flows where debit_account = $1::text and credit_account = $2::text and \
                  (debit_account, credit_account, currency, month) > ($3::text, $4::text, $5::text, $6::date) \
                  order by flows.debit_account, flows.credit_account, flows.currency, flows.month limit $7"
+            ),
+            "{sql}"
+        );
+    }
+
+    #[test]
+    fn an_account_s_transactions_are_looked_up_by_the_first_account_asked_for() {
+        let report = report("transactions").unwrap();
+        let named = |name| {
+            report
+                .filters
+                .iter()
+                .find(|filter| filter.name == name)
+                .unwrap()
+        };
+        let sql = statement(
+            report,
+            &[
+                named("currency"),
+                named("debit_account"),
+                named("credit_account"),
+            ],
+            false,
+        );
+        assert!(
+            sql.ends_with(
+                " from reports.account_transactions as transactions where currency = $1::text and \
+                 account = $2::text and debit_account = $2::text and credit_account = $3::text \
+                 order by transactions.partition, transactions.seq limit $4"
             ),
             "{sql}"
         );

@@ -74,35 +74,7 @@ pub async fn by_day(pool: &PgPool, account: &str, currency: &str) -> Result<Vec<
     points(pool, query, account, currency).await
 }
 
-/// The balance after each of the last [`POINTS_MAX`] transactions, by when they were posted, oldest first.
-pub async fn by_transaction(
-    pool: &PgPool,
-    account: &str,
-    currency: &str,
-) -> Result<Vec<Point>, Error> {
-    // Backwards from the balance of the same snapshot: the ledger and the balance are stored together.
-    let query = concat!(
-        "with latest as (
-            select recorded_at, partition, seq,
-                case when credit_account = $1 then amount else -amount end as change
-            from reports.transactions
-            where (debit_account = $1 or credit_account = $1) and currency = $2
-            order by recorded_at desc, partition desc, seq desc
-            limit $3
-         )
-         select ",
-        time!("l.recorded_at"),
-        " as at, (b.balance - coalesce(sum(l.change) over (
-                order by l.recorded_at desc, l.partition desc, l.seq desc
-                rows between unbounded preceding and 1 preceding
-            ), 0))::text as balance
-         from latest l, (select balance from reports.balances where account = $1 and currency = $2) b
-         order by l.recorded_at desc, l.partition desc, l.seq desc"
-    );
-    points(pool, query, account, currency).await
-}
-
-async fn points(
+pub(super) async fn points(
     pool: &PgPool,
     query: &'static str,
     account: &str,

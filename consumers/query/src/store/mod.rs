@@ -3,7 +3,8 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`transactions`] | a transaction by id, an account's transactions |
+//! | [`transactions`] | a transaction by id, the latest |
+//! | [`threads`] | an account's transactions |
 //! | [`accounts`] | balances of an account, over time, the largest |
 //! | [`partitions`] | how far each partition is |
 //! | [`overview`] | what the console's first page shows |
@@ -11,6 +12,7 @@
 pub mod accounts;
 pub mod overview;
 pub mod partitions;
+pub mod threads;
 pub mod transactions;
 
 use std::fmt;

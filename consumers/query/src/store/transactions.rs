@@ -1,6 +1,5 @@
-//! A transaction by id, and an account's transactions.
+//! A transaction by id, and the latest.
 
-use millrace_http::Problem;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::PgPool;
@@ -8,7 +7,6 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::database::Error;
-use crate::reports::query::invalid_cursor;
 use crate::store::time;
 
 /// How many records of one id are shown.
@@ -154,45 +152,6 @@ pub struct Entry {
     pub offset: i64,
 }
 
-const OF_ACCOUNT: &str = concat!(
-    "select id, kind, debit_account, credit_account, amount, currency, exponent, ",
-    time!("occurred_at"),
-    " as occurred_at, ",
-    time!("recorded_at"),
-    " as recorded_at, reference, source, partition, seq, log_offset as offset
-     from reports.transactions t
-     where (debit_account = $1 or credit_account = $1)
-        and ($2::timestamptz is null or (t.recorded_at, partition, seq) < ($2::timestamptz, $3, $4))
-     order by t.recorded_at desc, partition desc, seq desc
-     limit $5"
-);
-
-/// The newest first. What is posted later never moves a page: it is newer than every cursor given out.
-pub async fn of_account(
-    pool: &PgPool,
-    account: &str,
-    cursor: Option<&str>,
-    limit: u32,
-) -> Result<(Vec<Entry>, Option<String>), Error> {
-    let after = cursor.map(parse_cursor).transpose()?;
-    let (recorded_at, partition, seq) = match after {
-        Some((time, partition, seq)) => (Some(time), partition, seq),
-        None => (None, 0, 0),
-    };
-    let mut entries: Vec<Entry> = sqlx::query_as(OF_ACCOUNT)
-        .bind(account)
-        .bind(recorded_at)
-        .bind(partition)
-        .bind(seq)
-        .bind(i64::from(limit) + 1)
-        .fetch_all(pool)
-        .await?;
-    let more = entries.len() > limit as usize;
-    entries.truncate(limit as usize);
-    let next = entries.last().filter(|_| more).map(cursor_at);
-    Ok((entries, next))
-}
-
 /// The last that were posted, over all partitions: reads as many of each, from the end of its ledger.
 pub async fn latest(pool: &PgPool, limit: i64) -> Result<Vec<Entry>, Error> {
     let query = concat!(
@@ -209,52 +168,4 @@ pub async fn latest(pool: &PgPool, limit: i64) -> Result<Vec<Entry>, Error> {
          limit $1"
     );
     Ok(sqlx::query_as(query).bind(limit).fetch_all(pool).await?)
-}
-
-/// `MICROSECONDS.PARTITION.SEQ` of the last one shown.
-fn cursor_at(entry: &Entry) -> String {
-    let time: Option<jiff::Timestamp> = entry.recorded_at.parse().ok();
-    let micros = time.map_or(0, jiff::Timestamp::as_microsecond);
-    format!("{micros}.{}.{}", entry.partition, entry.seq)
-}
-
-fn parse_cursor(text: &str) -> Result<(String, i32, i64), Problem> {
-    let parse = || {
-        let mut parts = text.split('.');
-        let mut part = || {
-            let part = parts.next()?;
-            part.bytes().all(|b| b.is_ascii_digit()).then_some(part)
-        };
-        let (micros, partition, seq) = (part()?, part()?, part()?);
-        let time = jiff::Timestamp::from_microsecond(micros.parse().ok()?).ok()?;
-        let parsed = (time.to_string(), partition.parse().ok()?, seq.parse().ok()?);
-        parts.next().is_none().then_some(parsed)
-    };
-    parse().ok_or_else(invalid_cursor)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_cursors_are_cursors() {
-        assert_eq!(
-            parse_cursor("1767323045000006.11.42").unwrap(),
-            ("2026-01-02T03:04:05.000006Z".into(), 11, 42)
-        );
-        for bad in [
-            "",
-            "1",
-            "1.2",
-            "1.2.3.4",
-            "a.b.c",
-            "-1.0.0",
-            "1.99999999999.0",
-            "99999999999999999999.0.0",
-            "9999999999999999.0.",
-        ] {
-            assert!(parse_cursor(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -84,17 +84,12 @@ async fn conditions_reach_the_indexes() {
                 "ledger_id_key",
             ),
             (
-                "transactions where debit_account = 'a'",
-                "ledger_debit_account",
-            ),
-            (
-                "transactions where credit_account = 'a'",
-                "ledger_credit_account",
-            ),
-            (
                 "transactions where partition = 1 and seq > 5",
                 "ledger_pkey",
             ),
+            ("account_transactions where account = 'a'", "balances_pkey"),
+            ("account_transactions where account = 'a'", "ledger_pkey"),
+            ("account_partitions where account = 'a'", "balances_pkey"),
             ("balances where account = 'a'", "balances_pkey"),
             ("rejections where recorded_at > now()", "ledger_rejected"),
             (

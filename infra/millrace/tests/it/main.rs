@@ -55,3 +55,4 @@ mod readme;
 mod rewritten;
 mod stops;
 mod tampering;
+mod threads;

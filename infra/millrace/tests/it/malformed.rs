@@ -345,7 +345,7 @@ const QUESTIONS: &str = "
     /v1/accounts/a/transactions?limit=many      | 400 | invalid_parameter     | limit
     /v1/accounts/a/transactions?limit=1&limit=2 | 400 | repeated_parameter    | limit
     /v1/accounts/a/transactions?cursor=x        | 400 | invalid_cursor        | cursor
-    /v1/accounts/a/transactions?cursor=1.2      | 400 | invalid_cursor        | cursor
+    /v1/accounts/a/transactions?cursor=1.2.3    | 400 | invalid_cursor        | cursor
     /v1/accounts/a/transactions?a=%ff           | 400 | invalid_query         |
     /v1/reports/everything                      | 404 | report_not_found      | name
     /v1/reports/balances?limit=10001            | 400 | invalid_parameter     | limit

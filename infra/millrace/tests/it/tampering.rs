@@ -71,6 +71,9 @@ fn changes_of_the_ledger() -> Changes {
         ),
         (format!("update ledger set metadata = '{{\"k\": \"v\"}}' {seven}"), "seq 7"),
         (format!("update ledger set log_offset = 8 {seven}"), "partition 0"),
+        (format!("update ledger set debit_previous = 5 {seven}"), "threads"),
+        (format!("update ledger set credit_previous = null {seven}"), "threads"),
+        ("update balances set last_seq = last_seq - 1 where account = 'b'".into(), "last_seq"),
         (
             "alter table ledger alter amount drop not null; update ledger set amount = null where seq = 7"
                 .into(),

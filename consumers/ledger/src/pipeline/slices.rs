@@ -1,0 +1,213 @@
+//! From posted rows to what they change in the slices of balances, and the threads through them. Pure.
+//!
+//! A thread ties the posted rows of one slice (account, currency, partition) together, from the last one
+//! backwards: so an account's transactions are found without an index on accounts.
+
+use crate::pipeline::outcome::{Delta, LedgerRow, Previous};
+
+/// One side of a posted transaction.
+#[derive(Debug, Clone, Copy)]
+struct Side<'d> {
+    account: &'d str,
+    currency: &'static str,
+    partition: i32,
+    seq: i64,
+    /// Its row's index in the ledger's rows.
+    row: usize,
+    is_credit: bool,
+}
+
+/// Every posted row moves two slices: adds up what meets, by (account, currency, partition), and threads the rows
+/// of each slice.
+pub(super) fn move_balances<'d>(ledger: &mut [LedgerRow<'d>]) -> Vec<Delta<'d>> {
+    let posted = ledger
+        .iter()
+        .enumerate()
+        .filter(|(_, row)| row.verdict == 0);
+    let mut sides = Vec::with_capacity(2 * ledger.len());
+    for (
+        row,
+        LedgerRow {
+            partition,
+            seq,
+            transaction,
+            ..
+        },
+    ) in posted
+    {
+        let side = |account, is_credit| Side {
+            account,
+            currency: transaction.currency.code(),
+            partition: *partition,
+            seq: *seq,
+            row,
+            is_credit,
+        };
+        sides.push(side(transaction.debit_account.as_str(), false));
+        sides.push(side(transaction.credit_account.as_str(), true));
+    }
+    // As the index has them: no two partitions meet there, and neighbours share pages.
+    sides.sort_unstable_by_key(|side| (side.account, side.currency, side.partition, side.seq));
+
+    let mut deltas: Vec<Delta<'d>> = Vec::with_capacity(sides.len());
+    for side in sides {
+        let row = &mut ledger[side.row];
+        let amount = row.transaction.amount.minor_units();
+        let (debits, credits) = if side.is_credit {
+            (0, amount)
+        } else {
+            (amount, 0)
+        };
+        let next = Delta {
+            account: side.account,
+            currency: side.currency,
+            partition: side.partition,
+            debits,
+            credits,
+            transactions: 1,
+            last_occurred_at: row.transaction.occurred_at,
+            last_seq: side.seq,
+        };
+        let index = deltas.len();
+        let previous = match deltas.last_mut() {
+            Some(kept) if kept.is_of_slice(&next) => {
+                let last_seq = kept.last_seq;
+                if !kept.add(&next) {
+                    deltas.push(next);
+                }
+                Previous::Row(last_seq)
+            }
+            _ => {
+                deltas.push(next);
+                Previous::Slice(index)
+            }
+        };
+        if side.is_credit {
+            row.credit_previous = previous;
+        } else {
+            row.debit_previous = previous;
+        }
+    }
+    deltas
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_rules::{AccountId, Amount, Currency};
+    use millrace_schemas::Transaction;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn transaction(
+        debit: &'static str,
+        credit: &'static str,
+        amount: i64,
+        occurred_at: i64,
+    ) -> Transaction<'static> {
+        Transaction {
+            id: Uuid::nil(),
+            kind: "transfer".into(),
+            debit_account: AccountId::parse(debit.into()).unwrap(),
+            credit_account: AccountId::parse(credit.into()).unwrap(),
+            amount: Amount::new(amount).unwrap(),
+            currency: Currency::parse("EUR").unwrap(),
+            occurred_at,
+            reference: "".into(),
+            source: "test".into(),
+            metadata: millrace_schemas::wire::Metadata::default(),
+        }
+    }
+
+    fn row<'a>(
+        partition: i32,
+        seq: i64,
+        verdict: i16,
+        transaction: &'a Transaction<'a>,
+    ) -> LedgerRow<'a> {
+        LedgerRow {
+            partition,
+            seq,
+            log_offset: seq,
+            verdict,
+            digest: [0; 32],
+            transaction,
+            debit_previous: Previous::None,
+            credit_previous: Previous::None,
+        }
+    }
+
+    fn delta(
+        account: &'static str,
+        partition: i32,
+        (debits, credits): (i64, i64),
+        transactions: i64,
+        (last_occurred_at, last_seq): (i64, i64),
+    ) -> Delta<'static> {
+        Delta {
+            account,
+            currency: "EUR",
+            partition,
+            debits,
+            credits,
+            transactions,
+            last_occurred_at,
+            last_seq,
+        }
+    }
+
+    #[test]
+    fn rows_of_a_slice_become_one_change_and_one_thread() {
+        let [pays, returns, bounces, elsewhere] = [
+            transaction("a", "b", 10, 5),
+            transaction("b", "a", 4, 3),
+            transaction("a", "b", 7, 9),
+            transaction("a", "b", 1, 1),
+        ];
+        let mut rows = [
+            row(0, 7, 0, &pays),
+            row(0, 8, 0, &returns),
+            row(0, 9, 2, &bounces),
+            row(1, 3, 0, &elsewhere),
+        ];
+        assert_eq!(
+            move_balances(&mut rows),
+            [
+                delta("a", 0, (10, 4), 2, (5, 8)),
+                delta("a", 1, (1, 0), 1, (1, 3)),
+                delta("b", 0, (4, 10), 2, (5, 8)),
+                delta("b", 1, (0, 1), 1, (1, 3)),
+            ]
+        );
+        let threads = rows.map(|row| (row.debit_previous, row.credit_previous));
+        assert_eq!(
+            threads,
+            [
+                (Previous::Slice(0), Previous::Slice(2)),
+                (Previous::Row(7), Previous::Row(7)),
+                (Previous::None, Previous::None),
+                (Previous::Slice(1), Previous::Slice(3)),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_into_64_bits_is_a_change_of_its_own() {
+        let largest = transaction("a", "b", Amount::MAX, 1);
+        let fits = i64::MAX / Amount::MAX;
+        let mut rows: Vec<_> = (0..=fits).map(|seq| row(0, seq, 0, &largest)).collect();
+        let deltas = move_balances(&mut rows);
+        let sum = fits * Amount::MAX;
+        assert_eq!(
+            deltas,
+            [
+                delta("a", 0, (sum, 0), fits, (1, fits - 1)),
+                delta("a", 0, (Amount::MAX, 0), 1, (1, fits)),
+                delta("b", 0, (0, sum), fits, (1, fits - 1)),
+                delta("b", 0, (0, Amount::MAX), 1, (1, fits)),
+            ]
+        );
+        assert_eq!(rows[0].debit_previous, Previous::Slice(0));
+        assert_eq!(rows.last().unwrap().debit_previous, Previous::Row(fits - 1));
+    }
+}
