@@ -22,6 +22,8 @@ const PARTS: [(&str, Value); 4] = [
     ("project", |f| Some(f.models.as_ref()?.project_us)),
 ];
 
+const FOLD_CPU: FoldValue = |fold| Some(fold.postgres_us? + fold.project_us);
+
 /// What is drawn of a dependence.
 const CURVES: [(&str, Value); 3] = [
     ("all together", CPU),
@@ -103,7 +105,7 @@ fn throughput(rows: &[Row<'_>]) -> Bars {
         unit: "transactions per second".to_owned(),
         cases: cases(rows),
         measured: vec![measured("tx/s", rows, PER_SECOND)],
-        are_parts: false,
+        sums: None,
         wanted: None,
     }
 }
@@ -119,7 +121,7 @@ fn cpu(rows: &[Row<'_>]) -> Bars {
         measured: parts
             .filter(|part| part.values.iter().any(Option::is_some))
             .collect(),
-        are_parts: true,
+        sums: Some(rows.iter().map(|row| row.spread(CPU)).collect()),
         wanted: None,
     }
 }
@@ -187,7 +189,7 @@ fn fold_rates(rows: &[FoldRow<'_>]) -> Bars {
         unit: "rows of the ledger per second; the line is what was wanted".to_owned(),
         cases: fold_cases(rows),
         measured: vec![fold_measured("rows/s", rows, |f| Some(f.rows_per_s))],
-        are_parts: false,
+        sums: None,
         wanted: Some(WANTED_ROWS_PER_S),
     }
 }
@@ -201,7 +203,7 @@ fn fold_cpu(rows: &[FoldRow<'_>]) -> Bars {
             fold_measured("Postgres", rows, |f| f.postgres_us),
             fold_measured("project", rows, |f| Some(f.project_us)),
         ],
-        are_parts: true,
+        sums: Some(rows.iter().map(|row| row.spread(FOLD_CPU)).collect()),
         wanted: None,
     }
 }

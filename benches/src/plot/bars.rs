@@ -23,8 +23,9 @@ pub struct Bars {
     pub unit: String,
     pub cases: Vec<String>,
     pub measured: Vec<Measured>,
-    /// Whether the series of a case are parts of a sum, and stand one behind the other.
-    pub are_parts: bool,
+    /// The sum of each case, where the series are parts of it and stand one behind the other. Its spread is
+    /// less than those of the parts together.
+    pub sums: Option<Vec<Option<Spread>>>,
     /// What was wanted: a line across.
     pub wanted: Option<f64>,
 }
@@ -36,17 +37,18 @@ pub struct Measured {
     pub values: Vec<Option<Spread>>,
 }
 
-/// A bar: the place of its case and of its series, from where to where, and the spread about its end.
+/// A bar: the places of its case and of its series, from where to where, and what is written at its end.
 struct Bar {
     case: usize,
     series: usize,
     from: f64,
-    to: Spread,
+    to: f64,
+    end: Option<Spread>,
 }
 
 /// Draws them, first to last from the top.
 pub fn bars(chart: &Bars) -> anyhow::Result<String> {
-    let each = if chart.are_parts {
+    let each = if chart.sums.is_some() {
         1
     } else {
         chart.measured.len()
@@ -60,7 +62,7 @@ pub fn bars(chart: &Bars) -> anyhow::Result<String> {
 #[expect(clippy::cast_precision_loss, reason = "a few dozen cases")]
 fn draw(chart: &Bars, area: &Area<'_>) -> anyhow::Result<()> {
     let all = placed(chart);
-    let longest = all.iter().map(|bar| bar.to.most).fold(0.0, f64::max);
+    let longest = ends(&all).map(|(_, end)| end.most).fold(0.0, f64::max);
     let right = longest.max(chart.wanted.unwrap_or(0.0)).max(1e-9) * 1.12;
     let bottom = chart.cases.len() as f64;
     let names = chart.cases.iter().map(|name| width(name)).max();
@@ -86,21 +88,21 @@ fn draw(chart: &Bars, area: &Area<'_>) -> anyhow::Result<()> {
     }))?;
     for bar in &all {
         let (top, bottom) = heights(chart, bar);
-        let corners = [(bar.from, top), (bar.to.median, bottom)];
+        let corners = [(bar.from, top), (bar.to, bottom)];
         let filled = colour(bar.series).filled();
         axes.draw_series([Rectangle::new(corners, filled)])?;
     }
-    for bar in all.iter().filter(|bar| is_end(chart, bar)) {
+    for (bar, end) in ends(&all) {
         let (top, bottom) = heights(chart, bar);
         let (middle, tick) = (f64::midpoint(top, bottom), (bottom - top) / 5.0);
-        if bar.to.most > bar.to.least {
-            let [from, to] = [bar.to.least, bar.to.most];
+        if end.most > end.least {
             let across = |x| vec![(x, middle - tick), (x, middle + tick)];
-            let paths = [vec![(from, middle), (to, middle)], across(from), across(to)];
+            let between = vec![(end.least, middle), (end.most, middle)];
+            let paths = [between, across(end.least), across(end.most)];
             axes.draw_series(paths.map(|path| PathElement::new(path, INK)))?;
         }
-        let value = Text::new(short(bar.to.median), (6, 0), text(HPos::Left));
-        axes.draw_series([EmptyElement::at((bar.to.most, middle)) + value])?;
+        let value = Text::new(short(end.median), (6, 0), text(HPos::Left));
+        axes.draw_series([EmptyElement::at((end.most, middle)) + value])?;
     }
     if let Some(wanted) = chart.wanted {
         let across = vec![(wanted, 0.0), (wanted, bottom)];
@@ -109,50 +111,44 @@ fn draw(chart: &Bars, area: &Area<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Parts begin where the one before ends; the spread about the end is that of the last part alone.
+fn ends(all: &[Bar]) -> impl Iterator<Item = (&Bar, Spread)> {
+    all.iter().filter_map(|bar| Some((bar, bar.end?)))
+}
+
+/// Parts begin where the one before ends; the sum is written at the end of the last.
 fn placed(chart: &Bars) -> Vec<Bar> {
-    let mut all = Vec::new();
+    let mut all: Vec<Bar> = Vec::new();
     for case in 0..chart.cases.len() {
+        let first = all.len();
         let mut from = 0.0;
         for (series, measured) in chart.measured.iter().enumerate() {
             let Some(spread) = measured.values.get(case).copied().flatten() else {
                 continue;
             };
-            let moved = |value: f64| value + from;
-            let to = Spread {
-                least: moved(spread.least),
-                median: moved(spread.median),
-                most: moved(spread.most),
-            };
+            let to = from + spread.median;
             all.push(Bar {
                 case,
                 series,
                 from,
                 to,
+                end: chart.sums.is_none().then_some(spread),
             });
-            if chart.are_parts {
-                from = to.median;
+            if chart.sums.is_some() {
+                from = to;
             }
+        }
+        if let (Some(sums), Some(last)) = (&chart.sums, all[first..].last_mut()) {
+            last.end = sums.get(case).copied().flatten();
         }
     }
     all
-}
-
-/// Whether nothing stands behind the bar.
-fn is_end(chart: &Bars, bar: &Bar) -> bool {
-    let later = chart.measured.iter().skip(bar.series + 1);
-    let goes_on = later
-        .filter_map(|measured| measured.values.get(bar.case)?.as_ref())
-        .next()
-        .is_some();
-    !(chart.are_parts && goes_on)
 }
 
 /// From where to where it reaches, downwards.
 #[expect(clippy::cast_precision_loss, reason = "a few dozen cases")]
 fn heights(chart: &Bars, bar: &Bar) -> (f64, f64) {
     const MARGIN: f64 = 0.14;
-    let (series, each) = if chart.are_parts {
+    let (series, each) = if chart.sums.is_some() {
         (0, 1)
     } else {
         (bar.series, chart.measured.len())
@@ -189,7 +185,7 @@ mod tests {
                     values: vec![spread(15.0, 17.5, 21.0), None],
                 },
             ],
-            are_parts: true,
+            sums: Some(vec![spread(17.0, 19.4, 22.0), spread(2.0, 2.0, 2.0)]),
             wanted: None,
         }
     }
@@ -204,7 +200,7 @@ mod tests {
             "ledger",
             "Postgres",
             // The sum stands at its end, and nowhere else.
-            "19.5",
+            "19.4",
             "a &lt; b &amp; c",
         ] {
             assert!(svg.contains(text), "{text} is not in {svg}");
@@ -212,7 +208,7 @@ mod tests {
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
         assert!(!svg.contains("a < b"), "{svg}");
         let beside = Bars {
-            are_parts: false,
+            sums: None,
             ..chart()
         };
         assert!(bars(&beside).unwrap().contains("17.5"));
@@ -221,8 +217,9 @@ mod tests {
     #[test]
     fn parts_begin_where_the_one_before_ends() {
         let all = placed(&chart());
-        let found: Vec<_> = all.iter().map(|bar| (bar.from, bar.to.median)).collect();
+        let found: Vec<_> = all.iter().map(|bar| (bar.from, bar.to)).collect();
         assert_eq!(found, [(0.0, 2.0), (2.0, 19.5), (0.0, 2.0)]);
-        assert_eq!(all[1].to, spread(17.0, 19.5, 23.0).unwrap());
+        let ends: Vec<_> = all.iter().map(|bar| bar.end.map(|s| s.median)).collect();
+        assert_eq!(ends, [None, Some(19.4), Some(2.0)]);
     }
 }

@@ -118,10 +118,16 @@ fn draw(panel: &Lines, top: f64, area: &Area<'_>) -> anyhow::Result<()> {
         axes.draw_series(spreads.map(|(x, spread)| {
             PathElement::new(vec![(*x, spread.least), (*x, spread.most)], colour)
         }))?;
-        // Above the point, where no line goes through it.
+        // By turns above and below the points, so that those of neighbours do not meet.
+        let below = place % 2 == 1;
         axes.draw_series(measured.iter().map(|(x, spread)| {
-            let value = Text::new(short(spread.median), (0, -12), text(HPos::Center));
-            EmptyElement::at((*x, spread.most)) + value
+            let (y, away) = if below {
+                (spread.least, 14)
+            } else {
+                (spread.most, -12)
+            };
+            let value = Text::new(short(spread.median), (0, away), text(HPos::Center));
+            EmptyElement::at((*x, y)) + value
         }))?;
     }
     Ok(())
