@@ -83,17 +83,17 @@ fn measure(cli: &Cli) -> anyhow::Result<ExitCode> {
             let Some(outcome) = run_one(&bench, plan, place, &mut signals).await? else {
                 bail!("interrupted");
             };
-            let progress = format!("[{}/{total}] {}", place + 1, plan.name());
+            let progress = format!("[{}/{total}]", place + 1);
             match outcome {
                 Ok(kept) => {
                     for kept in kept {
                         results::append(&cli.results, &kept)?;
-                        say(&format!("{progress}: {}", kept.summary()));
+                        say(&format!("{progress} {}", kept.summary()));
                         all.push(kept);
                     }
                 }
                 Err(error) => {
-                    say(&format!("{progress}: FAILED: {error:#}"));
+                    say(&format!("{progress} {}: FAILED: {error:#}", plan.name()));
                     failed = true;
                 }
             }

@@ -229,8 +229,8 @@ impl Kept {
     /// One line for the person who waits.
     pub fn summary(&self) -> String {
         match self {
-            Self::Drain(record) => record.summary(),
-            Self::Rebuild(rebuild) => rebuild.summary(),
+            Self::Drain(record) => format!("{}: {}", record.case.name, record.summary()),
+            Self::Rebuild(rebuild) => format!("{}: {}", rebuild.case.name, rebuild.summary()),
         }
     }
 }

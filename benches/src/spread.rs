@@ -3,9 +3,11 @@
 /// Values of the same thing, measured several times.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
+    /// The least of all.
     pub least: f64,
     /// The middle one, or halfway between the two in the middle.
     pub median: f64,
+    /// The most of all.
     pub most: f64,
 }
 

@@ -18,10 +18,13 @@ const FOOT_PX: u32 = 120;
 /// Several cases, and what was measured of each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bars {
+    /// What it is about.
     pub title: String,
     /// What the axis says: the quantity and its unit.
     pub unit: String,
+    /// Their names, from the top.
     pub cases: Vec<String>,
+    /// The bars of each.
     pub measured: Vec<Measured>,
     /// The sum of each case, where the series are parts of it and stand one behind the other. Its spread is
     /// less than those of the parts together.
@@ -33,7 +36,9 @@ pub struct Bars {
 /// A series: a value for each case, none where it was not measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
+    /// What the legend says.
     pub name: String,
+    /// By case.
     pub values: Vec<Option<Spread>>,
 }
 
@@ -162,12 +167,12 @@ fn heights(chart: &Bars, bar: &Bar) -> (f64, f64) {
 mod tests {
     use super::*;
 
-    fn spread(least: f64, median: f64, most: f64) -> Option<Spread> {
-        Some(Spread {
+    fn spread(least: f64, median: f64, most: f64) -> Spread {
+        Spread {
             least,
             median,
             most,
-        })
+        }
     }
 
     fn chart() -> Bars {
@@ -178,14 +183,17 @@ mod tests {
             measured: vec![
                 Measured {
                     name: "ledger".into(),
-                    values: vec![spread(1.0, 2.0, 3.0), spread(2.0, 2.0, 2.0)],
+                    values: vec![Some(spread(1.0, 2.0, 3.0)), Some(spread(2.0, 2.0, 2.0))],
                 },
                 Measured {
                     name: "Postgres".into(),
-                    values: vec![spread(15.0, 17.5, 21.0), None],
+                    values: vec![Some(spread(15.0, 17.5, 21.0)), None],
                 },
             ],
-            sums: Some(vec![spread(17.0, 19.4, 22.0), spread(2.0, 2.0, 2.0)]),
+            sums: Some(vec![
+                Some(spread(17.0, 19.4, 22.0)),
+                Some(spread(2.0, 2.0, 2.0)),
+            ]),
             wanted: None,
         }
     }

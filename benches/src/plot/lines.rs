@@ -21,12 +21,14 @@ pub struct Lines {
     pub y: String,
     /// The values of what is varied, as they are written.
     pub places: Vec<String>,
+    /// What was measured.
     pub curves: Vec<Curve>,
 }
 
 /// One line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Curve {
+    /// What the legend says.
     pub name: String,
     /// By place; none where it was not measured.
     pub values: Vec<Option<Spread>>,
@@ -64,7 +66,7 @@ pub fn percentiles(title: &str, loads: &[(String, Vec<(f64, f64)>)]) -> anyhow::
     places.dedup();
     let curve = |(name, at): &(String, Vec<(f64, f64)>)| {
         let at = |place: &f64| {
-            let (_, ms) = at.iter().find(|(p, _)| p == place)?;
+            let (_, ms) = at.iter().find(|(p, _)| p.total_cmp(place).is_eq())?;
             Spread::of([*ms])
         };
         Curve {
