@@ -7,6 +7,8 @@
 #   benches/run.sh                 the canonical workload once
 #   benches/run.sh --suite canonical --runs 3 --results benches/results/canonical.jsonl
 #   benches/run.sh --report benches/results/canonical.jsonl
+#   benches/run.sh --plot target/plots benches/results/canonical.jsonl
+#   benches/run.sh --millrace PATH --suite drain      measures a millrace that is built already
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,13 +16,17 @@ cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
 servers=$target/bench-servers
 
-cargo build --release --locked -p millrace -p millrace-benches
-
 needs_servers=yes
 [ -z "${MILLRACE_BROKERS:-}" ] || [ -z "${DATABASE_URL:-}" ] || needs_servers=no
+packages=(-p millrace -p millrace-benches)
 for flag in "$@"; do
-    case $flag in -h | --help | --report | --report=*) needs_servers=no ;; esac
+    case $flag in
+        -h | --help | --report | --report=* | --plot | --plot=*) needs_servers=no packages=(-p millrace-benches) ;;
+        --millrace | --millrace=*) packages=(-p millrace-benches) ;;
+    esac
 done
+
+cargo build --release --locked "${packages[@]}"
 
 if [ "$needs_servers" = yes ]; then
     # Servers that run there already belong to somebody who stops them.

@@ -1,4 +1,4 @@
-//! What one run is to do; the named suites.
+//! What one run is to do.
 
 use clap::Args;
 use millrace_generator::{IdVersion, Skew, Workload};
@@ -81,9 +81,10 @@ impl Parameters {
         self.funded || self.limit.is_some()
     }
 
-    /// The transactions drained before.
-    pub fn existing(&self) -> Workload {
-        self.workload(self.existing_rows, self.seed ^ EXISTING_SEED, self.accounts)
+    /// The transactions drained before, as far as `there` of them are not there yet.
+    pub fn existing(&self, there: u64) -> Workload {
+        let missing = self.existing_rows.saturating_sub(there);
+        self.workload(missing, self.seed ^ EXISTING_SEED, self.accounts + there)
     }
 
     /// The transactions of the measured drain.
@@ -128,7 +129,14 @@ impl Case {
         }
     }
 
-    fn compared_with(mut self, other: &Self) -> Self {
+    /// The same with another name.
+    pub fn named(self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self { name, ..self }
+    }
+
+    /// The same, to be compared with another.
+    pub fn compared_with(mut self, other: &Self) -> Self {
         self.compared_with = Some(other.name.clone());
         self
     }
@@ -137,68 +145,6 @@ impl Case {
 /// When opening deposits are made: before everything else, a millisecond apart.
 pub fn deposit_micros(place: u64) -> i64 {
     START_MICROS + micros(place)
-}
-
-/// Uniform and Zipf 1.0, and what each of these adds: background models, limits, random ids.
-pub fn canonical(base: &Parameters) -> Vec<Case> {
-    let with = |change: fn(&mut Parameters)| {
-        let mut parameters = base.clone();
-        change(&mut parameters);
-        Case::of(&parameters)
-    };
-    let uniform = with(|_| {});
-    let funded = with(|p| p.funded = true);
-    vec![
-        with(|p| p.skew = Skew::Zipf(1.0)).compared_with(&uniform),
-        with(|p| p.project = true).compared_with(&uniform),
-        with(|p| p.ids = IdVersion::V4).compared_with(&uniform),
-        with(|p| p.limit = Some(0)).compared_with(&funded),
-        funded.compared_with(&uniform),
-        uniform,
-    ]
-}
-
-/// Partitions, accounts, limits; then the same with four times as many rows before the drain.
-pub fn flat(base: &Parameters) -> Vec<Case> {
-    let limits = [None, Some(0)];
-    let mut cases = Vec::new();
-    for accounts in [100_000, 1_000_000] {
-        for limit in limits {
-            for partitions in [12, 1, 4, 48] {
-                cases.push(flat_case(base, partitions, accounts, limit, 0));
-            }
-        }
-    }
-    for limit in limits {
-        cases.push(flat_case(base, 12, 100_000, limit, 4 * base.count));
-    }
-    cases
-}
-
-/// Funded with and without limits, so that nothing but the limit differs.
-fn flat_case(
-    base: &Parameters,
-    partitions: u32,
-    accounts: u64,
-    limit: Limit,
-    existing_rows: u64,
-) -> Case {
-    let parameters = Parameters {
-        partitions,
-        accounts,
-        limit,
-        existing_rows,
-        funded: true,
-        ..base.clone()
-    };
-    let name = format!(
-        "{partitions} partitions, {accounts} accounts, limits {}, {existing_rows} rows before",
-        if limit.is_some() { "on" } else { "off" }
-    );
-    Case {
-        name,
-        ..Case::of(&parameters)
-    }
 }
 
 fn micros(transactions: u64) -> i64 {

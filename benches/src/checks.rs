@@ -57,7 +57,7 @@ async fn check_counts(
     load: &Load,
     verdicts: Verdicts,
 ) -> anyhow::Result<()> {
-    let published = i64::try_from(load.before() + parameters.count)?;
+    let published = i64::try_from(load.count())?;
     failures.unless_equal("records with a verdict", verdicts.records(), published);
     let unwanted = Verdicts {
         posted: 0,

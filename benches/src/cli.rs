@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 
-use crate::case::{self, Case, Parameters};
+use crate::case::{Case, Parameters};
+use crate::suites::{Plan, Suite};
 
 /// Loads transactions into Kafka, drains them into Postgres, and says what that costs.
 #[derive(Debug, Parser)]
@@ -15,18 +16,20 @@ benches/run.sh builds everything, and starts servers where none are given.
 Examples:
   bench --count 100000
   bench --suite canonical --runs 3
-  bench --report benches/results/canonical.jsonl"
+  bench --suite rebuild --count 5000000
+  bench --report benches/results/canonical.jsonl
+  bench --plot target/plots benches/results/canonical.jsonl benches/results/flat.jsonl"
 )]
 pub struct Cli {
     /// Kafka brokers, host:port, comma-separated.
-    #[arg(long, env = "MILLRACE_BROKERS", required_unless_present = "report")]
+    #[arg(long, env = "MILLRACE_BROKERS", required_unless_present_any = ["report", "plot"])]
     pub brokers: Option<String>,
     /// Postgres connection URL of a user who may create databases.
     #[arg(
         long,
         env = "DATABASE_URL",
         hide_env_values = true,
-        required_unless_present = "report"
+        required_unless_present_any = ["report", "plot"]
     )]
     pub database_url: Option<String>,
     /// The `millrace` to measure [default: the one beside this program].
@@ -38,6 +41,12 @@ pub struct Cli {
     /// Measures nothing: prints the tables of saved results.
     #[arg(long, value_name = "FILE.jsonl")]
     pub report: Option<PathBuf>,
+    /// Measures nothing: draws saved results, as SVG files in this directory.
+    #[arg(long, value_name = "DIR", requires = "files")]
+    pub plot: Option<PathBuf>,
+    /// The saved results to draw.
+    #[arg(value_name = "FILE.jsonl", requires = "plot")]
+    pub files: Vec<PathBuf>,
     /// Many cases at once, with the other flags as their base.
     #[arg(long, value_enum)]
     suite: Option<Suite>,
@@ -48,21 +57,12 @@ pub struct Cli {
     base: Parameters,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Suite {
-    /// Uniform and Zipf 1.0, and what background models, limits and random ids add.
-    Canonical,
-    /// Whether the cost stays flat: partitions, accounts, limits, rows in the ledger.
-    Flat,
-}
-
 impl Cli {
     /// What to run, once each.
-    pub fn cases(&self) -> Vec<Case> {
+    pub fn plans(&self) -> Vec<Plan> {
         match self.suite {
-            None => vec![Case::of(&self.base)],
-            Some(Suite::Canonical) => case::canonical(&self.base),
-            Some(Suite::Flat) => case::flat(&self.base),
+            None => vec![Plan::Drain(Case::of(&self.base))],
+            Some(suite) => suite.plans(&self.base),
         }
     }
 }

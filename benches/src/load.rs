@@ -24,63 +24,67 @@ const UNFUNDED_EVERY: i32 = 101;
 /// Everything that a run publishes, in order.
 #[derive(Debug)]
 pub struct Load {
-    parameters: Parameters,
     /// Opening deposit by account; empty where there are none.
     deposits: BTreeMap<String, i64>,
+    /// What the generator gives: that drained before, then that measured.
+    workloads: Vec<Workload>,
     /// The sum of all amounts, in minor units.
     pub amounts: i128,
 }
 
 impl Load {
-    /// Adds up what will be published.
+    /// The opening deposits for what the first step publishes, which `grow` then adds.
     pub fn new(parameters: &Parameters) -> anyhow::Result<Self> {
-        let mut deposits = BTreeMap::new();
-        let mut amounts = 0;
-        for transaction in all(parameters)? {
-            let amount = transaction.amount.minor_units();
-            amounts += i128::from(amount);
-            let debit = &transaction.debit_account;
-            if parameters.is_funded() && is_funded(debit) {
-                *deposits.entry(debit.to_string()).or_default() += amount;
+        let mut deposits: BTreeMap<String, i64> = BTreeMap::new();
+        if parameters.is_funded() {
+            for workload in [parameters.existing(0), parameters.measured()] {
+                for transaction in workload.transactions()? {
+                    let debit = &transaction.debit_account;
+                    if is_funded(debit) {
+                        *deposits.entry(debit.to_string()).or_default() +=
+                            transaction.amount.minor_units();
+                    }
+                }
             }
         }
-        amounts += deposits.values().copied().map(i128::from).sum::<i128>();
         Ok(Self {
-            parameters: parameters.clone(),
+            amounts: deposits.values().copied().map(i128::from).sum(),
             deposits,
-            amounts,
+            workloads: Vec::new(),
         })
     }
 
-    /// How many are published before the measured ones.
+    /// Adds the next step of a ledger that grows: what is missing of the rows that are to be there before,
+    /// which it gives, and what is measured then.
+    pub fn grow(&mut self, parameters: &Parameters) -> anyhow::Result<Workload> {
+        let there = self.count() - self.deposits.len() as u64;
+        let existing = parameters.existing(there);
+        for workload in [existing.clone(), parameters.measured()] {
+            let amounts = workload.transactions()?.map(|t| t.amount.minor_units());
+            self.amounts += amounts.map(i128::from).sum::<i128>();
+            self.workloads.push(workload);
+        }
+        Ok(existing)
+    }
+
+    /// How many are published.
+    pub fn count(&self) -> u64 {
+        let generated: u64 = self.workloads.iter().map(|workload| workload.count).sum();
+        self.deposits.len() as u64 + generated
+    }
+
+    /// How many of them before those that are measured last.
     pub fn before(&self) -> u64 {
-        self.deposits.len() as u64 + self.parameters.existing_rows
+        let measured = self.workloads.last().map_or(0, |workload| workload.count);
+        self.count() - measured
     }
 
-    /// Publishes what comes before the measured transactions: opening deposits, then those to be there
-    /// already.
-    pub async fn publish_before(
-        &self,
-        settings: &Settings,
-        millrace: &Millrace,
-        environment: &[(&'static str, String)],
-    ) -> anyhow::Result<()> {
-        if !self.deposits.is_empty() {
-            self.publish_deposits(settings).await?;
+    /// Publishes opening deposits, where there are any.
+    pub async fn publish_deposits(&self, settings: &Settings) -> anyhow::Result<()> {
+        if self.deposits.is_empty() {
+            return Ok(());
         }
-        if self.parameters.existing_rows > 0 {
-            generate(&self.parameters.existing(), millrace, environment)?;
-        }
-        Ok(())
-    }
-
-    /// Publishes the measured transactions.
-    pub fn publish_measured(
-        &self,
-        millrace: &Millrace,
-        environment: &[(&'static str, String)],
-    ) -> anyhow::Result<()> {
-        generate(&self.parameters.measured(), millrace, environment)
+        self.publish_each_deposit(settings).await
     }
 
     /// The amounts of the transactions with these ids, added up, if all of them were published and each
@@ -88,7 +92,7 @@ impl Load {
     pub fn rejected_amounts(&self, ids: &HashSet<Uuid>) -> anyhow::Result<i128> {
         let mut amounts = 0;
         let mut found = 0;
-        for transaction in all(&self.parameters)?.filter(|t| ids.contains(&t.id)) {
+        for transaction in self.generated()?.filter(|t| ids.contains(&t.id)) {
             let account = &transaction.debit_account;
             ensure!(
                 !is_funded(account),
@@ -106,7 +110,13 @@ impl Load {
         Ok(amounts)
     }
 
-    async fn publish_deposits(&self, settings: &Settings) -> anyhow::Result<()> {
+    fn generated(&self) -> anyhow::Result<impl Iterator<Item = Transaction<'static>>> {
+        let each = self.workloads.iter().map(Workload::transactions);
+        let each: Vec<_> = each.collect::<Result<_, _>>()?;
+        Ok(each.into_iter().flatten())
+    }
+
+    async fn publish_each_deposit(&self, settings: &Settings) -> anyhow::Result<()> {
         let publisher = Publisher::connect(settings).await.context("publishing")?;
         let acknowledged = Arc::new(AtomicU64::new(0));
         for (place, (account, amount)) in (0..).zip(&self.deposits) {
@@ -158,15 +168,8 @@ fn is_funded(account: &AccountId<'_>) -> bool {
     !account.is_external() && partition_of(account.as_str().as_bytes(), UNFUNDED_EVERY) != 0
 }
 
-/// The generated transactions: those there before, then those measured.
-fn all(parameters: &Parameters) -> anyhow::Result<impl Iterator<Item = Transaction<'static>>> {
-    let existing = parameters.existing().transactions()?;
-    let measured = parameters.measured().transactions()?;
-    Ok(existing.chain(measured))
-}
-
-/// The same workload by the command. It gives the same transactions as the library.
-fn generate(
+/// Publishes a workload by the command, which gives the same transactions as the library.
+pub fn generate(
     workload: &Workload,
     millrace: &Millrace,
     environment: &[(&'static str, String)],

@@ -4,30 +4,40 @@
 //! | module | holds |
 //! |---|---|
 //! | [`cli`] | the flags |
-//! | [`case`] | what one run is to do; the named suites |
+//! | [`case`] | what one run is to do |
+//! | [`suites`] | the named suites: cases, and what is done with a database each |
 //! | [`load`] | what is published, and what must come out of it |
 //! | [`scratch`] | a database and a topic that live as long as one run |
 //! | [`programs`] | running `millrace` as a tool and as a service |
 //! | [`processes`] | CPU and memory of processes, from `/proc` |
 //! | [`meter`] | all costs between two moments |
 //! | [`run`] | one run, from an empty database to checked figures |
+//! | [`drain`] | one drain, and what it cost |
+//! | [`rebuild`] | read models, folded from nothing |
 //! | [`checks`] | whether the result is right |
 //! | [`record`], [`conditions`] | what is kept of a run |
-//! | [`report`] | Markdown tables of kept runs |
+//! | [`rows`] | runs of the same case, together |
+//! | [`report`], [`plots`] | Markdown tables and charts of kept runs |
 
 mod case;
 mod checks;
 mod cli;
 mod conditions;
+mod drain;
 mod load;
 mod meter;
+mod plots;
 mod processes;
 mod programs;
+mod rebuild;
 mod record;
 mod report;
+mod rows;
 mod run;
 mod scratch;
+mod suites;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -35,16 +45,17 @@ use clap::Parser as _;
 use millrace_benches::results::{self, say};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::case::Case;
 use crate::cli::Cli;
-use crate::record::Record;
+use crate::record::Kept;
 use crate::run::Bench;
+use crate::suites::Plan;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match &cli.report {
-        Some(file) => record::read(file).map(|records| print_report(&records)),
-        None => measure(&cli),
+    let done = match (&cli.report, &cli.plot) {
+        (Some(file), _) => record::read(file).map(|kept| print_report(&kept)),
+        (None, Some(directory)) => draw(directory, &cli.files),
+        (None, None) => measure(&cli),
     };
     match done {
         Ok(code) => code,
@@ -62,44 +73,56 @@ fn measure(cli: &Cli) -> anyhow::Result<ExitCode> {
         .build()?;
     runtime.block_on(async {
         let bench = Bench::new(cli).await?;
-        let cases = cli.cases();
-        let total = cases.len() * cli.runs;
+        let plans = cli.plans();
+        let total = plans.len() * cli.runs;
         let mut signals = Signals::new()?;
-        let mut records = Vec::with_capacity(total);
+        let mut all = Vec::with_capacity(total);
         let mut failed = false;
-        // Every case once, then every case again: a machine that drifts drifts for all of them.
-        for (place, case) in cases.iter().cycle().take(total).enumerate() {
-            let Some(outcome) = run_one(&bench, case, place, &mut signals).await? else {
+        // Everything once, then everything again: a machine that drifts drifts for all of it.
+        for (place, plan) in plans.iter().cycle().take(total).enumerate() {
+            let Some(outcome) = run_one(&bench, plan, place, &mut signals).await? else {
                 bail!("interrupted");
             };
-            let progress = format!("[{}/{total}] {}", place + 1, case.name);
+            let progress = format!("[{}/{total}]", place + 1);
             match outcome {
-                Ok(record) => {
-                    results::append(&cli.results, &record)?;
-                    say(&format!("{progress}: {}", record.summary()));
-                    records.push(record);
+                Ok(kept) => {
+                    for kept in kept {
+                        results::append(&cli.results, &kept)?;
+                        say(&format!("{progress} {}", kept.summary()));
+                        all.push(kept);
+                    }
                 }
                 Err(error) => {
-                    say(&format!("{progress}: FAILED: {error:#}"));
+                    say(&format!("{progress} {}: FAILED: {error:#}", plan.name()));
                     failed = true;
                 }
             }
         }
-        let code = print_report(&records);
+        let code = print_report(&all);
         Ok(if failed { ExitCode::FAILURE } else { code })
     })
+}
+
+/// Draws each file of results.
+fn draw(directory: &Path, files: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    for file in files {
+        for drawn in plots::draw(directory, file)? {
+            say(&drawn.display().to_string());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// One run with a database and a topic of its own, which are gone afterwards; none when a signal ended it.
 async fn run_one(
     bench: &Bench,
-    case: &Case,
+    plan: &Plan,
     place: usize,
     signals: &mut Signals,
-) -> anyhow::Result<Option<anyhow::Result<Record>>> {
+) -> anyhow::Result<Option<anyhow::Result<Vec<Kept>>>> {
     let scratch = bench.scratch(place).await?;
     let outcome = tokio::select! {
-        outcome = bench.run(case, &scratch) => Some(outcome),
+        outcome = bench.run(plan, &scratch) => Some(outcome),
         () = signals.received() => None,
     };
     scratch.remove().await?;
@@ -129,10 +152,10 @@ impl Signals {
 }
 
 /// Prints the tables. A run whose result was wrong fails the whole.
-fn print_report(records: &[Record]) -> ExitCode {
+fn print_report(kept: &[Kept]) -> ExitCode {
     say("");
-    say(&report::markdown(records));
-    let failures: Vec<_> = records.iter().flat_map(|r| &r.failures).collect();
+    say(&report::markdown(kept));
+    let failures: Vec<_> = kept.iter().flat_map(Kept::failures).collect();
     for failure in &failures {
         say(&format!("FAILED: {failure}"));
     }

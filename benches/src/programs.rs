@@ -28,15 +28,14 @@ pub struct Service {
 }
 
 impl Millrace {
-    /// The given binary, or the one beside this program. Logs go beside its directory.
+    /// The given binary, or the one beside this program. Logs go beside this program's directory.
     pub fn find(binary: Option<&Path>) -> anyhow::Result<Self> {
-        let binary = match binary {
-            Some(binary) => binary.to_owned(),
-            None => std::env::current_exe()?.with_file_name("millrace"),
-        };
-        let binary = fs::canonicalize(&binary)
+        let this = std::env::current_exe()?;
+        let beside = this.with_file_name("millrace");
+        let binary = binary.unwrap_or(&beside);
+        let binary = fs::canonicalize(binary)
             .with_context(|| format!("{}: build it first", binary.display()))?;
-        let home = binary.parent().and_then(Path::parent);
+        let home = this.parent().and_then(Path::parent);
         let logs = home.unwrap_or(Path::new(".")).join("bench-logs");
         fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
         Ok(Self { binary, logs })

@@ -9,7 +9,15 @@ use serde::{Deserialize, Serialize};
 use crate::case::Case;
 use crate::conditions::Conditions;
 
-/// One run.
+/// A line of a file of results.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Kept {
+    Drain(Box<Record>),
+    Rebuild(Box<Rebuild>),
+}
+
+/// One drain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// When it ended, as the database's clock had it (UTC).
@@ -91,6 +99,50 @@ pub struct Models {
     pub postgres_drained_us: Option<f64>,
 }
 
+/// Read models, folded from nothing over a whole ledger.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rebuild {
+    /// When it ended, as the database's clock had it (UTC).
+    pub at: String,
+    /// How the ledger was made.
+    pub case: Case,
+    /// Rows of the ledger.
+    pub rows: i64,
+    /// One after the other, each into empty tables.
+    pub folds: Vec<Fold>,
+    /// Checks that failed.
+    pub failures: Vec<String>,
+    /// Where and with what.
+    pub conditions: Conditions,
+}
+
+/// One catching up by `millrace project`. `_us` is CPU in microseconds per row of the ledger.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fold {
+    /// The models that were folded, the others being up to date.
+    pub models: Vec<String>,
+    /// `--workers`.
+    pub workers: u32,
+    /// From the start of the process until everything was folded.
+    pub seconds: f64,
+    /// Rows of the ledger per second, whatever the number of models.
+    pub rows_per_s: f64,
+    /// All processes of Postgres.
+    pub postgres_us: Option<f64>,
+    /// Of these, the connections of `millrace project`.
+    pub postgres_project_us: Option<f64>,
+    /// `millrace project` itself.
+    pub project_us: f64,
+    /// Write-ahead log per row of the ledger.
+    pub wal_bytes: f64,
+    /// Rows of the models' tables.
+    pub slices: i64,
+    /// The size of these tables with their indexes.
+    pub size_bytes: i64,
+    /// What other processes took of the machine meanwhile, or its host withheld; percent of all cores.
+    pub others_percent: Option<f64>,
+}
+
 impl Verdicts {
     /// All records.
     pub fn records(&self) -> i64 {
@@ -124,17 +176,86 @@ impl Record {
             us(figures.kafka_us),
             figures.wal_bytes,
             figures.ledger_peak_mib,
-            if self.failures.is_empty() {
-                "all checks hold"
-            } else {
-                "CHECKS FAILED"
-            }
+            checks(&self.failures)
         )
     }
 }
 
+impl From<Record> for Kept {
+    fn from(record: Record) -> Self {
+        Self::Drain(Box::new(record))
+    }
+}
+
+impl From<Rebuild> for Kept {
+    fn from(rebuild: Rebuild) -> Self {
+        Self::Rebuild(Box::new(rebuild))
+    }
+}
+
+impl Kept {
+    /// A drain.
+    pub fn drain(&self) -> Option<&Record> {
+        match self {
+            Self::Drain(record) => Some(record),
+            Self::Rebuild(_) => None,
+        }
+    }
+
+    /// Folds of read models.
+    pub fn rebuild(&self) -> Option<&Rebuild> {
+        match self {
+            Self::Drain(_) => None,
+            Self::Rebuild(rebuild) => Some(rebuild),
+        }
+    }
+
+    /// Where and with what.
+    pub fn conditions(&self) -> &Conditions {
+        match self {
+            Self::Drain(record) => &record.conditions,
+            Self::Rebuild(rebuild) => &rebuild.conditions,
+        }
+    }
+
+    /// Checks that failed.
+    pub fn failures(&self) -> &[String] {
+        match self {
+            Self::Drain(record) => &record.failures,
+            Self::Rebuild(rebuild) => &rebuild.failures,
+        }
+    }
+
+    /// One line for the person who waits.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Drain(record) => format!("{}: {}", record.case.name, record.summary()),
+            Self::Rebuild(rebuild) => format!("{}: {}", rebuild.case.name, rebuild.summary()),
+        }
+    }
+}
+
+impl Rebuild {
+    fn summary(&self) -> String {
+        let folds = self.folds.iter().map(|fold| {
+            let (models, workers) = (fold.models.join(" and "), fold.workers);
+            format!("{models} by {workers}: {:.0} rows/s", fold.rows_per_s)
+        });
+        let folds: Vec<_> = folds.collect();
+        format!("{}; {}", folds.join(", "), checks(&self.failures))
+    }
+}
+
+fn checks(failures: &[String]) -> &'static str {
+    if failures.is_empty() {
+        "all checks hold"
+    } else {
+        "CHECKS FAILED"
+    }
+}
+
 /// Reads all runs of a file.
-pub fn read(file: &Path) -> anyhow::Result<Vec<Record>> {
+pub fn read(file: &Path) -> anyhow::Result<Vec<Kept>> {
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let lines = (1..).zip(text.lines());
     lines

@@ -3,16 +3,14 @@
 
 use std::fmt::Write as _;
 
+use millrace_benches::spread::Spread;
+
 use crate::case::Parameters;
 use crate::conditions::Conditions;
-use crate::record::{Figures, Record};
+use crate::record::{Figures, Kept};
+use crate::rows::{CPU, FoldRow, FoldValue, PER_SECOND, Row, Value, float, folds, rows};
 
-/// All runs of one case under the same conditions.
-struct Row<'a> {
-    first: &'a Record,
-    runs: Vec<&'a Figures>,
-    are_right: bool,
-}
+const BYTES_PER_MIB: f64 = 1024.0 * 1024.0;
 
 /// A column: its header, and what stands in it for a row.
 struct Column {
@@ -45,7 +43,7 @@ const PARAMETERS: [Parameter; 12] = [
 const FIGURES: [Column; 14] = [
     Column {
         header: "rows before",
-        cell: |row| format!("{:.0}", row.median(|f| float(f.rows_before))),
+        cell: |row| row.shown(0, |f| float(f.rows_before)),
     },
     Column {
         header: "runs",
@@ -54,14 +52,8 @@ const FIGURES: [Column; 14] = [
     Column {
         header: "tx/s (min–max)",
         cell: |row| {
-            let all = row.sorted(|f| Some(f.tx_per_s));
-            let (Some(least), Some(most)) = (all.first(), all.last()) else {
-                return String::new();
-            };
-            format!(
-                "**{:.0}** ({least:.0}–{most:.0})",
-                row.median(|f| Some(f.tx_per_s))
-            )
+            row.spread(|f| Some(f.tx_per_s))
+                .map_or(String::new(), range)
         },
     },
     Column {
@@ -138,44 +130,40 @@ const DIFFERENCES: [Column; 6] = [
     },
 ];
 
-/// Conditions, then a table of all cases, then what each adds to the one it is compared with.
-pub fn markdown(records: &[Record]) -> String {
+/// Conditions, then a table of all cases, what each adds to the one it is compared with, and what the read
+/// models' folds came to.
+pub fn markdown(kept: &[Kept]) -> String {
     let mut text = String::new();
-    let mut conditions: Vec<&Conditions> = Vec::new();
-    for record in records {
-        if !conditions.contains(&&record.conditions) {
-            conditions.push(&record.conditions);
+    let mut all: Vec<&Conditions> = Vec::new();
+    for conditions in kept.iter().map(Kept::conditions) {
+        if !all.contains(&conditions) {
+            all.push(conditions);
         }
     }
-    for conditions in conditions {
-        let of: Vec<_> = records
+    for conditions in all {
+        let of: Vec<_> = kept
             .iter()
-            .filter(|record| record.conditions == *conditions)
+            .filter(|kept| kept.conditions() == conditions)
             .collect();
-        let rows = rows(&of);
         write_conditions(&mut text, conditions);
-        write_table(&mut text, &rows);
-        write_differences(&mut text, &rows);
+        let rows = rows(&of);
+        if !rows.is_empty() {
+            write_table(&mut text, &rows);
+            write_differences(&mut text, &rows);
+        }
+        write_folds(&mut text, &folds(&of));
     }
     text
 }
 
-fn rows<'a>(records: &[&'a Record]) -> Vec<Row<'a>> {
-    let mut rows: Vec<Row<'a>> = Vec::new();
-    for record in records {
-        let same = rows.iter_mut().find(|row| row.first.case == record.case);
-        if let Some(row) = same {
-            row.runs.push(&record.figures);
-            row.are_right &= record.failures.is_empty();
-        } else {
-            rows.push(Row {
-                first: record,
-                runs: vec![&record.figures],
-                are_right: record.failures.is_empty(),
-            });
-        }
-    }
-    rows
+/// The middle, and between which ends it lies.
+fn range(spread: Spread) -> String {
+    let Spread {
+        least,
+        median,
+        most,
+    } = spread;
+    format!("**{median:.0}** ({least:.0}–{most:.0})")
 }
 
 fn write_conditions(text: &mut String, conditions: &Conditions) {
@@ -250,16 +238,78 @@ fn write_differences(text: &mut String, rows: &[Row<'_>]) {
     if compared.is_empty() {
         return;
     }
-    let header = ["case", "compared with"];
-    let header = header
-        .into_iter()
-        .chain(DIFFERENCES.iter().map(|c| c.header));
-    let header: Vec<_> = header.collect();
+    let mut header = vec!["case", "compared with"];
+    header.extend(DIFFERENCES.iter().map(|column| column.header));
+    header.extend(["tx/s %", "CPU %"]);
     write_line(text, header.iter().copied());
     write_line(text, header.iter().map(|_| "---"));
-    for (row, other) in compared {
+    for (row, other) in &compared {
         let mut cells = vec![row.first.case.name.clone(), other.first.case.name.clone()];
         cells.extend(DIFFERENCES.iter().map(|c| difference(c, row, other)));
+        for value in [PER_SECOND, CPU] {
+            let percent = percent(value, row, other);
+            cells.push(percent.map_or(String::new(), |percent| format!("{percent:+.0}")));
+        }
+        write_line(text, cells.iter().map(String::as_str));
+    }
+    let ends = |value| {
+        let all = compared.iter();
+        Spread::of(all.filter_map(|(row, other)| percent(value, row, other)))
+    };
+    if let (Some(per_second), Some(cpu)) = (ends(PER_SECOND), ends(CPU)) {
+        let _ = writeln!(
+            text,
+            "\nBeside what they are compared with: CPU of ledger, Postgres and Kafka together {:+.0} % to {:+.0} %, \
+             tx/s {:+.0} % to {:+.0} %.",
+            cpu.least, cpu.most, per_second.least, per_second.most
+        );
+    }
+    text.push('\n');
+}
+
+/// How much more or less than the other, in percent.
+fn percent(value: Value, row: &Row<'_>, other: &Row<'_>) -> Option<f64> {
+    let (value, other) = (row.spread(value)?.median, other.spread(value)?.median);
+    Some(100.0 * (value / other - 1.0))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
+fn write_folds(text: &mut String, rows: &[FoldRow<'_>]) {
+    if rows.is_empty() {
+        return;
+    }
+    let mut header = vec!["read models", "workers", "ledger", "rows", "runs"];
+    header.extend([
+        "rows/s (min–max)",
+        "project's connections µs",
+        "Postgres µs",
+    ]);
+    header.extend(["project µs", "WAL bytes", "slices per row", "MiB", "checks"]);
+    write_line(text, header.iter().copied());
+    write_line(text, header.iter().map(|_| "---"));
+    for row in rows {
+        let shown = |decimals: usize, value: FoldValue| {
+            row.spread(value)
+                .map_or(String::new(), |s| format!("{:.decimals$}", s.median))
+        };
+        let runs = row.runs.len().to_string();
+        let cells = [
+            row.models(),
+            row.runs[0].workers.to_string(),
+            row.first.case.name.clone(),
+            thousands(row.first.rows.unsigned_abs()),
+            runs,
+            row.spread(|f| Some(f.rows_per_s))
+                .map_or(String::new(), range),
+            shown(1, |f| f.postgres_project_us),
+            shown(1, |f| f.postgres_us),
+            shown(2, |f| Some(f.project_us)),
+            shown(0, |f| Some(f.wal_bytes)),
+            row.slices_per_row()
+                .map_or(String::new(), |n| format!("{n:.2}")),
+            shown(0, |f| Some(f.size_bytes as f64 / BYTES_PER_MIB)),
+            if row.are_right { "hold" } else { "**FAIL**" }.to_owned(),
+        ];
         write_line(text, cells.iter().map(String::as_str));
     }
     text.push('\n');
@@ -285,46 +335,13 @@ fn write_line<'c>(text: &mut String, cells: impl Iterator<Item = &'c str>) {
     text.push('\n');
 }
 
-impl Row<'_> {
-    /// The values of all runs that have one.
-    fn sorted(&self, value: fn(&Figures) -> Option<f64>) -> Vec<f64> {
-        let mut values: Vec<_> = self.runs.iter().filter_map(|run| value(run)).collect();
-        values.sort_by(f64::total_cmp);
-        values
-    }
-
-    /// The middle one, or halfway between the two in the middle; not a number without values.
-    fn median(&self, value: fn(&Figures) -> Option<f64>) -> f64 {
-        let values = self.sorted(value);
-        if values.is_empty() {
-            return f64::NAN;
-        }
-        let (low, high) = ((values.len() - 1) / 2, values.len() / 2);
-        f64::midpoint(values[low], values[high])
-    }
-
-    fn shown(&self, decimals: usize, value: fn(&Figures) -> Option<f64>) -> String {
-        let median = self.median(value);
-        if median.is_nan() {
-            String::new()
-        } else {
-            format!("{median:.decimals$}")
-        }
-    }
-}
-
 fn rejected_percent(figures: &Figures) -> Option<f64> {
     let verdicts = figures.verdicts;
     let (rejected, records) = (float(verdicts.rejected)?, float(verdicts.records())?);
     (rejected > 0.0).then(|| 100.0 * rejected / records)
 }
 
-/// Counts here are far below 2^53; what is not has no place in a table.
-fn float(number: impl TryInto<u32>) -> Option<f64> {
-    number.try_into().ok().map(f64::from)
-}
-
-fn thousands(number: u64) -> String {
+pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {

@@ -41,12 +41,11 @@ comment on column reports.account_days.transactions is 'Number of posted transac
 
 -- fold
 insert into account_days as t (account, currency, day, partition, transactions, debits, credits)
-select side.account, p.currency, (p.occurred_at at time zone 'UTC')::date, p.partition, count(*), sum(side.debit),
-    sum(side.credit)
+select case when side.is_debit then p.debit_account else p.credit_account end, p.currency,
+    (p.occurred_at at time zone 'UTC')::date, p.partition, count(*),
+    sum(case when side.is_debit then p.amount else 0 end), sum(case when side.is_debit then 0 else p.amount end)
 from posted p
-cross join lateral (
-    values (p.debit_account, p.amount, 0::bigint), (p.credit_account, 0::bigint, p.amount)
-) as side (account, debit, credit)
+cross join (values (true), (false)) as side (is_debit)
 group by 1, 2, 3, 4
 order by 1, 2, 3, 4
 on conflict (account, currency, day, partition) do update set

@@ -40,7 +40,13 @@ pub(crate) async fn fold(
     model: &Model,
     ranges: &[Range],
 ) -> Result<u64, sqlx::Error> {
-    let done = sqlx::query(model.fold.clone())
+    let is_first = ranges.iter().all(|range| range.from_seq == 0);
+    let fold = if is_first {
+        &model.first_fold
+    } else {
+        &model.fold
+    };
+    let done = sqlx::query(fold.clone())
         .bind(column(ranges, |r| r.partition))
         .bind(column(ranges, |r| r.from_seq))
         .bind(column(ranges, |r| r.next_seq))

@@ -5,7 +5,8 @@
 //!
 //! - `-- table`: creates the model's table, in slices keyed by (key.., `partition`);
 //! - `-- view`: creates its view in schema `reports`, with a comment on every column;
-//! - `-- fold`: `insert into <model> as t .. select .. from posted .. on conflict .. do update`.
+//! - `-- fold`: `insert into <model> as t .. select .. from posted .. on conflict .. do update`; the
+//!   conflict's clause is the last, so that a fold can go without.
 //!
 //! `posted` stands for the posted transactions of the ranges that are folded. Names are not
 //! qualified: the connection's `search_path` is `millrace`, or, when the slices are verified,
@@ -35,6 +36,9 @@ const POSTED: &str = "with posted as (
     ) l
 )
 ";
+
+/// Where the last clause of a fold begins.
+const ON_CONFLICT: &str = "\non conflict";
 
 /// Who folds a model as long as it is not behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +78,9 @@ pub struct Model {
     pub(crate) view: &'static str,
     /// $1 partitions, $2 and $3 the ranges of `seq`: from, and up to but without.
     pub(crate) fold: SqlStr,
+    /// The same for ranges that begin at `seq` 0, where no slice can be there yet. Each slice is then
+    /// inserted without being looked for: a quarter to a third less.
+    pub(crate) first_fold: SqlStr,
 }
 
 /// What is wrong with a model's file.
@@ -128,11 +135,13 @@ fn parse(file: &'static str) -> Result<Model, ParseError> {
         ),
         ("fold", fold, format!("insert into {name} as t (")),
         ("fold", fold, "from posted".into()),
+        ("fold", fold, ON_CONFLICT.into()),
     ] {
         if !text.contains(&wanted) {
             return Err(ParseError::Content { section, wanted });
         }
     }
+    let (first_fold, _) = fold.split_once(ON_CONFLICT).unwrap_or((fold, ""));
     Ok(Model {
         name,
         mode,
@@ -140,6 +149,7 @@ fn parse(file: &'static str) -> Result<Model, ParseError> {
         table,
         view,
         fold: AssertSqlSafe([POSTED, fold].concat()).into_sql_str(),
+        first_fold: AssertSqlSafe([POSTED, first_fold].concat()).into_sql_str(),
     })
 }
 
@@ -189,6 +199,11 @@ mod tests {
         let fold = model.fold.as_str();
         assert!(fold.starts_with("with posted as ("), "{fold}");
         assert!(fold.ends_with("on conflict do nothing"), "{fold}");
+        let first_fold = model.first_fold.as_str();
+        assert_eq!(
+            Some(first_fold),
+            fold.strip_suffix("\non conflict do nothing")
+        );
     }
 
     #[test]
@@ -222,6 +237,7 @@ mod tests {
                 content("fold", "insert into sums as t ("),
             ),
             ("from posted", "from ledger", content("fold", "from posted")),
+            ("on conflict", "returning", content("fold", ON_CONFLICT)),
         ] {
             let file: &'static str = Box::leak(GOOD.replacen(from, to, 1).into_boxed_str());
             assert_eq!(parse(file).unwrap_err(), expected, "{from:?} -> {to:?}");
