@@ -18,21 +18,17 @@
 mod case;
 mod checks;
 mod cli;
-mod conditions;
 mod load;
-mod meter;
-mod processes;
-mod programs;
 mod record;
 mod report;
 mod run;
-mod scratch;
 
 use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Parser as _;
 use millrace_benches::results::{self, say};
+use millrace_benches::{conditions, meter, programs, scratch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::case::Case;

@@ -10,8 +10,11 @@ use anyhow::{Context as _, bail};
 /// How long a service may take to finish its batch and leave.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often it is asked whether a service has ended.
-const STOP_POLL: Duration = Duration::from_millis(20);
+/// How long a service may take until it says where it listens.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How often it is asked whether a service has started, or ended.
+const POLL: Duration = Duration::from_millis(20);
 
 /// The binary, and where what it says is kept.
 #[derive(Debug)]
@@ -28,15 +31,13 @@ pub struct Service {
 }
 
 impl Millrace {
-    /// The given binary, or the one beside this program. Logs go beside its directory.
+    /// The given binary, or the one beside this program. Logs go beside this program's directory.
     pub fn find(binary: Option<&Path>) -> anyhow::Result<Self> {
-        let binary = match binary {
-            Some(binary) => binary.to_owned(),
-            None => std::env::current_exe()?.with_file_name("millrace"),
-        };
+        let this = std::env::current_exe()?;
+        let binary = binary.map_or_else(|| this.with_file_name("millrace"), Path::to_owned);
         let binary = fs::canonicalize(&binary)
             .with_context(|| format!("{}: build it first", binary.display()))?;
-        let home = binary.parent().and_then(Path::parent);
+        let home = this.parent().and_then(Path::parent);
         let logs = home.unwrap_or(Path::new(".")).join("bench-logs");
         fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
         Ok(Self { binary, logs })
@@ -106,6 +107,24 @@ impl Service {
         }
     }
 
+    /// What follows a text in its log, up to the next blank, once it is there.
+    pub async fn said(&mut self, text: &str) -> anyhow::Result<String> {
+        let mut waited = Duration::ZERO;
+        while waited < START_TIMEOUT {
+            self.check()?;
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            if let Some(word) = word_after(&log, text) {
+                return Ok(word.to_owned());
+            }
+            tokio::time::sleep(POLL).await;
+            waited += POLL;
+        }
+        bail!(
+            "a service does not say {text:?}; its log is {}",
+            self.log.display()
+        )
+    }
+
     /// Asks it to stop and waits until it has.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let asked = Command::new("kill")
@@ -119,9 +138,9 @@ impl Service {
             match self.child.try_wait()? {
                 Some(status) if status.success() => return Ok(()),
                 Some(status) => bail!("a service stopped badly: {}", ended(status, &self.log)),
-                None => tokio::time::sleep(STOP_POLL).await,
+                None => tokio::time::sleep(POLL).await,
             }
-            waited += STOP_POLL;
+            waited += POLL;
         }
         bail!("a service does not stop; its log is {}", self.log.display())
     }
@@ -135,6 +154,13 @@ impl Drop for Service {
     }
 }
 
+/// The rest of a word, which must have ended: the line may be half written.
+fn word_after<'a>(log: &'a str, text: &str) -> Option<&'a str> {
+    let (_, rest) = log.split_once(text)?;
+    let end = rest.find(char::is_whitespace)?;
+    rest.get(..end)
+}
+
 /// The status and the last lines of the log.
 fn ended(status: ExitStatus, log: &Path) -> String {
     const LINES: usize = 10;
@@ -142,4 +168,17 @@ fn ended(status: ExitStatus, log: &Path) -> String {
     let lines: Vec<_> = text.lines().collect();
     let tail = lines[lines.len().saturating_sub(LINES)..].join("\n");
     format!("{status}; {} ends with\n{tail}", log.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_counts_once_it_has_ended() {
+        let log = "info query: http://127.0.0.1:8081/ now";
+        assert_eq!(word_after(log, "http://"), Some("127.0.0.1:8081/"));
+        assert_eq!(word_after("query: http://127.0.0.1:80", "http://"), None);
+        assert_eq!(word_after(log, "gateway"), None);
+    }
 }
