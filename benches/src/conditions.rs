@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millrace_benches::machine;
+use crate::machine;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
@@ -76,6 +76,41 @@ impl Conditions {
             commit: machine::commit(),
         })
     }
+}
+
+impl Conditions {
+    /// In one sentence.
+    pub fn sentence(&self) -> String {
+        let settings: Vec<_> = self
+            .postgres
+            .iter()
+            .filter(|(name, _)| *name != "server_version")
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
+        format!(
+            "{} cores ({}), {} MiB, Linux {}; Kafka {}, {} broker(s), librdkafka {}; Postgres {} ({}); {}, \
+             commit {}.",
+            self.cores,
+            self.cpu,
+            self.memory_mib,
+            self.kernel,
+            self.kafka.as_deref().unwrap_or("(version unknown)"),
+            self.brokers,
+            self.librdkafka,
+            self.postgres
+                .get("server_version")
+                .map_or("?", String::as_str),
+            settings.join(", "),
+            self.millrace,
+            self.commit.as_deref().unwrap_or("unknown"),
+        )
+    }
+}
+
+/// The database's clock: UTC, in RFC 3339.
+pub async fn clock(connection: &mut PgConnection) -> anyhow::Result<String> {
+    let query = "select to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')";
+    Ok(sqlx::query_scalar(query).fetch_one(connection).await?)
 }
 
 /// From a class path that has a directory or a jar such as `kafka-4.1.0` or `kafka-server-4.1.0.jar`.

@@ -22,19 +22,14 @@
 mod case;
 mod checks;
 mod cli;
-mod conditions;
 mod drain;
 mod load;
-mod meter;
 mod plots;
-mod processes;
-mod programs;
 mod rebuild;
 mod record;
 mod report;
 mod rows;
 mod run;
-mod scratch;
 mod suites;
 
 use std::path::{Path, PathBuf};
@@ -43,6 +38,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Parser as _;
 use millrace_benches::results::{self, say};
+use millrace_benches::{conditions, meter, programs, scratch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::Cli;

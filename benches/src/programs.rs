@@ -10,8 +10,11 @@ use anyhow::{Context as _, bail};
 /// How long a service may take to finish its batch and leave.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often it is asked whether a service has ended.
-const STOP_POLL: Duration = Duration::from_millis(20);
+/// How long a service may take until it says where it listens.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How often it is asked whether a service has started, or ended.
+const POLL: Duration = Duration::from_millis(20);
 
 /// The binary, and where what it says is kept.
 #[derive(Debug)]
@@ -105,6 +108,24 @@ impl Service {
         }
     }
 
+    /// What follows a text in its log, up to the next blank, once it is there.
+    pub async fn said(&mut self, text: &str) -> anyhow::Result<String> {
+        let mut waited = Duration::ZERO;
+        while waited < START_TIMEOUT {
+            self.check()?;
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            if let Some(word) = word_after(&log, text) {
+                return Ok(word.to_owned());
+            }
+            tokio::time::sleep(POLL).await;
+            waited += POLL;
+        }
+        bail!(
+            "a service does not say {text:?}; its log is {}",
+            self.log.display()
+        )
+    }
+
     /// Asks it to stop and waits until it has.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let asked = Command::new("kill")
@@ -118,9 +139,9 @@ impl Service {
             match self.child.try_wait()? {
                 Some(status) if status.success() => return Ok(()),
                 Some(status) => bail!("a service stopped badly: {}", ended(status, &self.log)),
-                None => tokio::time::sleep(STOP_POLL).await,
+                None => tokio::time::sleep(POLL).await,
             }
-            waited += STOP_POLL;
+            waited += POLL;
         }
         bail!("a service does not stop; its log is {}", self.log.display())
     }
@@ -134,6 +155,13 @@ impl Drop for Service {
     }
 }
 
+/// The rest of a word, which must have ended: the line may be half written.
+fn word_after<'a>(log: &'a str, text: &str) -> Option<&'a str> {
+    let (_, rest) = log.split_once(text)?;
+    let end = rest.find(char::is_whitespace)?;
+    rest.get(..end)
+}
+
 /// The status and the last lines of the log.
 fn ended(status: ExitStatus, log: &Path) -> String {
     const LINES: usize = 10;
@@ -141,4 +169,17 @@ fn ended(status: ExitStatus, log: &Path) -> String {
     let lines: Vec<_> = text.lines().collect();
     let tail = lines[lines.len().saturating_sub(LINES)..].join("\n");
     format!("{status}; {} ends with\n{tail}", log.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_counts_once_it_has_ended() {
+        let log = "info query: http://127.0.0.1:8081/ now";
+        assert_eq!(word_after(log, "http://"), Some("127.0.0.1:8081/"));
+        assert_eq!(word_after("query: http://127.0.0.1:80", "http://"), None);
+        assert_eq!(word_after(log, "gateway"), None);
+    }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// Appends a run to a file; makes its directory.
 pub fn append(file: &Path, record: &impl Serialize) -> anyhow::Result<()> {
@@ -19,6 +20,17 @@ pub fn append(file: &Path, record: &impl Serialize) -> anyhow::Result<()> {
         file.write_all(&line)
     };
     write().with_context(|| file.display().to_string())
+}
+
+/// Reads all runs of a file.
+pub fn read<T: DeserializeOwned>(file: &Path) -> anyhow::Result<Vec<T>> {
+    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    (1..)
+        .zip(text.lines())
+        .map(|(number, line)| {
+            serde_json::from_str(line).with_context(|| format!("{}:{number}", file.display()))
+        })
+        .collect()
 }
 
 /// Writes a line for the person who runs this.

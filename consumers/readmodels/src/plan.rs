@@ -10,9 +10,15 @@ use crate::positions::Lag;
 /// One fold takes at most this many `seq`: a few seconds of work; longer runs are hardly cheaper.
 pub(crate) const FOLD_SEQS_MAX: i64 = 300_000;
 
-/// A background model is left alone for this long after a fold, unless a whole run waits: it is never
-/// much staler than this, and a trickle costs one small fold a second.
-const BACKGROUND_PACE_S: f64 = 1.0;
+/// A background model is left alone for this long after a fold: a trickle costs one small fold a second.
+const PACE_MIN_S: f64 = 1.0;
+
+/// The more waits, the longer it may wait, for longer runs are cheaper: as long again for so many `seq`. At 5,000 a
+/// second that makes a fold every 1.3 s, at 10,000 every 2 s.
+const PACE_SEQS: i32 = 20_000;
+
+/// But no model is much staler than this.
+const PACE_MAX_S: f64 = 10.0;
 
 /// An inline model whose partition is behind and has not moved for this long is not being served by
 /// its lane.
@@ -57,13 +63,21 @@ fn wanted(mode: Mode, mut behind: Vec<&Lag>) -> Vec<&Lag> {
         }
         Mode::Background => {
             let seqs: i64 = behind.iter().map(|lag| lag.seqs()).sum();
-            let is_due = |lag: &&Lag| lag.idle_s >= BACKGROUND_PACE_S;
+            let pace_s = pace_s(seqs);
+            let is_due = |lag: &&Lag| lag.idle_s >= pace_s;
             if seqs < FOLD_SEQS_MAX && !behind.iter().any(is_due) {
                 behind.clear();
             }
         }
     }
     behind
+}
+
+/// How long after a fold so much may wait.
+fn pace_s(seqs: i64) -> f64 {
+    let waiting = i32::try_from(seqs.min(FOLD_SEQS_MAX)).map_or(f64::MAX, f64::from);
+    let more = waiting / f64::from(PACE_SEQS);
+    (PACE_MIN_S + more).min(PACE_MAX_S)
 }
 
 /// Packs partitions into runs of about [`FOLD_SEQS_MAX`], the largest first.
@@ -123,8 +137,11 @@ mod tests {
         for (seqs, idle_s, due) in [
             (0, 60.0, false),
             (1, 0.9, false),
-            (1, 1.0, true),
-            (FOLD_SEQS_MAX - 1, 0.0, false),
+            (1, 1.1, true),
+            (20_000, 1.9, false),
+            (20_000, 2.0, true),
+            (FOLD_SEQS_MAX - 1, 9.9, false),
+            (FOLD_SEQS_MAX - 1, 10.0, true),
             (FOLD_SEQS_MAX, 0.0, true),
         ] {
             let found = plan(&[lag("flows", 0, seqs, idle_s)]);

@@ -48,16 +48,18 @@ pub const FIXED_PROPERTIES: [(&str, &str); 7] = [
 ];
 
 /// Defaults that a property may override.
-const DEFAULT_PROPERTIES: [(&str, &str); 9] = [
+const DEFAULT_PROPERTIES: [(&str, &str); 10] = [
     ("client.id", "millrace-ledger"),
     // A replica that is gone is missed after this time: the least that a broker takes by default.
     ("session.timeout.ms", "6000"),
     // The others hear of a rebalance with their next heartbeat.
     ("heartbeat.interval.ms", "500"),
     ("fetch.wait.max.ms", "100"),
-    // Prefetch enough for several batches, and little enough to stay small: per lane.
+    // Prefetch about a batch, and little enough to stay small: per lane.
     ("queued.min.messages", "20000"),
-    ("queued.max.messages.kbytes", "8192"),
+    ("queued.max.messages.kbytes", "3072"),
+    // What one answer may bring on top of that: compressed.
+    ("fetch.max.bytes", "2097152"),
     // The default of one second lets a full queue run dry.
     ("fetch.queue.backoff.ms", "10"),
     ("socket.keepalive.enable", "true"),

@@ -3,72 +3,96 @@
 //! A thread ties the posted rows of one slice (account, currency, partition) together, from the last one
 //! backwards: so an account's transactions are found without an index on accounts.
 
+use std::cmp::Ordering;
+
 use crate::pipeline::outcome::{Delta, LedgerRow, Previous};
 
-/// One side of a posted transaction.
+/// One side of a posted row, small: there are two per row, and they are sorted.
 #[derive(Debug, Clone, Copy)]
-struct Side<'d> {
-    account: &'d str,
-    currency: &'static str,
-    partition: i32,
-    seq: i64,
-    /// Its row's index in the ledger's rows.
-    row: usize,
-    is_credit: bool,
+struct Side {
+    /// The account's first bytes, which nearly always tell two accounts apart.
+    prefix: u128,
+    /// The currency's code.
+    currency: u32,
+    /// The row's index in the ledger's rows, twice; plus one for the credit side.
+    row_and_side: u32,
+}
+
+impl Side {
+    fn of(row: usize, account: &str, currency: &str, is_credit: bool) -> Self {
+        let mut prefix = [0; 16];
+        let length = account.len().min(16);
+        prefix[..length].copy_from_slice(&account.as_bytes()[..length]);
+        let mut code = [0; 4];
+        code[..3].copy_from_slice(&currency.as_bytes()[..3]);
+        let row = u32::try_from(row).expect("a batch is smaller");
+        Self {
+            prefix: u128::from_be_bytes(prefix),
+            currency: u32::from_be_bytes(code),
+            row_and_side: 2 * row + u32::from(is_credit),
+        }
+    }
+
+    fn row(self) -> usize {
+        (self.row_and_side / 2) as usize
+    }
+
+    fn is_credit(self) -> bool {
+        !self.row_and_side.is_multiple_of(2)
+    }
+
+    fn account<'d>(self, ledger: &[LedgerRow<'d>]) -> &'d str {
+        let transaction = ledger[self.row()].transaction;
+        if self.is_credit() {
+            transaction.credit_account.as_str()
+        } else {
+            transaction.debit_account.as_str()
+        }
+    }
+
+    /// By (account, currency, partition, seq), as the index has them: no two partitions meet there, and neighbours
+    /// share pages. The rows are by (partition, seq) already.
+    fn cmp(self, other: Self, ledger: &[LedgerRow<'_>]) -> Ordering {
+        self.prefix
+            .cmp(&other.prefix)
+            // A prefix that ends in zeros is a whole account: no account has a zero.
+            .then_with(|| match self.prefix.to_be_bytes()[15] {
+                0 => Ordering::Equal,
+                _ => self.account(ledger).cmp(other.account(ledger)),
+            })
+            .then(self.currency.cmp(&other.currency))
+            .then(self.row_and_side.cmp(&other.row_and_side))
+    }
 }
 
 /// Every posted row moves two slices: adds up what meets, by (account, currency, partition), and threads the rows
-/// of each slice.
+/// of each slice. The rows are by (partition, seq).
 pub(super) fn move_balances<'d>(ledger: &mut [LedgerRow<'d>]) -> Vec<Delta<'d>> {
     let posted = ledger
         .iter()
         .enumerate()
         .filter(|(_, row)| row.verdict == 0);
     let mut sides = Vec::with_capacity(2 * ledger.len());
-    for (
-        row,
-        LedgerRow {
-            partition,
-            seq,
-            transaction,
-            ..
-        },
-    ) in posted
-    {
-        let side = |account, is_credit| Side {
-            account,
-            currency: transaction.currency.code(),
-            partition: *partition,
-            seq: *seq,
+    for (row, LedgerRow { transaction, .. }) in posted {
+        let currency = transaction.currency.code();
+        sides.push(Side::of(
             row,
-            is_credit,
-        };
-        sides.push(side(transaction.debit_account.as_str(), false));
-        sides.push(side(transaction.credit_account.as_str(), true));
+            transaction.debit_account.as_str(),
+            currency,
+            false,
+        ));
+        sides.push(Side::of(
+            row,
+            transaction.credit_account.as_str(),
+            currency,
+            true,
+        ));
     }
-    // As the index has them: no two partitions meet there, and neighbours share pages.
-    sides.sort_unstable_by_key(|side| (side.account, side.currency, side.partition, side.seq));
+    sides.sort_unstable_by(|one, other| one.cmp(*other, ledger));
 
     let mut deltas: Vec<Delta<'d>> = Vec::with_capacity(sides.len());
     for side in sides {
-        let row = &mut ledger[side.row];
-        let amount = row.transaction.amount.minor_units();
-        let (debits, credits) = if side.is_credit {
-            (0, amount)
-        } else {
-            (amount, 0)
-        };
-        let next = Delta {
-            account: side.account,
-            currency: side.currency,
-            partition: side.partition,
-            debits,
-            credits,
-            transactions: 1,
-            last_occurred_at: row.transaction.occurred_at,
-            last_seq: side.seq,
-        };
-        let index = deltas.len();
+        let next = delta(side, ledger);
         let previous = match deltas.last_mut() {
             Some(kept) if kept.is_of_slice(&next) => {
                 let last_seq = kept.last_seq;
@@ -79,16 +103,37 @@ pub(super) fn move_balances<'d>(ledger: &mut [LedgerRow<'d>]) -> Vec<Delta<'d>> 
             }
             _ => {
                 deltas.push(next);
-                Previous::Slice(index)
+                Previous::Slice(deltas.len() - 1)
             }
         };
-        if side.is_credit {
+        let row = &mut ledger[side.row()];
+        if side.is_credit() {
             row.credit_previous = previous;
         } else {
             row.debit_previous = previous;
         }
     }
     deltas
+}
+
+fn delta<'d>(side: Side, ledger: &[LedgerRow<'d>]) -> Delta<'d> {
+    let row = &ledger[side.row()];
+    let amount = row.transaction.amount.minor_units();
+    let (debits, credits) = if side.is_credit() {
+        (0, amount)
+    } else {
+        (amount, 0)
+    };
+    Delta {
+        account: side.account(ledger),
+        currency: row.transaction.currency.code(),
+        partition: row.partition,
+        debits,
+        credits,
+        transactions: 1,
+        last_occurred_at: row.transaction.occurred_at,
+        last_seq: row.seq,
+    }
 }
 
 #[cfg(test)]
@@ -189,6 +234,38 @@ mod tests {
                 (Previous::Slice(1), Previous::Slice(3)),
             ]
         );
+    }
+
+    #[test]
+    fn slices_are_in_the_order_of_accounts_however_long() {
+        let names = [
+            "account-00000001",
+            "account-00000001-b",
+            "account-00000001-a",
+            "a",
+            "account-0000000",
+            "account-00000002",
+        ];
+        let transactions: Vec<_> = names.map(|name| transaction(name, "z", 1, 1)).into();
+        let mut rows: Vec<_> = (0..)
+            .zip(&transactions)
+            .map(|(seq, t)| row(0, seq, 0, t))
+            .collect();
+        let deltas = move_balances(&mut rows);
+        let accounts: Vec<_> = deltas.iter().map(|delta| delta.account).collect();
+        assert_eq!(
+            accounts,
+            [
+                "a",
+                "account-0000000",
+                "account-00000001",
+                "account-00000001-a",
+                "account-00000001-b",
+                "account-00000002",
+                "z"
+            ]
+        );
+        assert_eq!(deltas.last().unwrap().transactions, 6);
     }
 
     #[test]

@@ -1,0 +1,57 @@
+# For the scripts beside it: builds a program, starts servers where none are given, runs it, and removes the
+# servers whatever happens.
+# shellcheck shell=bash
+
+# measure PROGRAM [FLAG..]
+measure() {
+    local program=$1 flag
+    shift
+    target=${CARGO_TARGET_DIR:-target}
+    servers=$target/$program-servers
+    local packages=(-p millrace-benches -p millrace) needs_servers=yes
+    [ -z "${MILLRACE_BROKERS:-}" ] || [ -z "${DATABASE_URL:-}" ] || needs_servers=no
+    for flag in "$@"; do
+        case $flag in
+            --millrace | --millrace=*) packages=(-p millrace-benches) ;;
+            --report | --report=*) packages=(-p millrace-benches) needs_servers=no ;;
+            --dev) needs_servers=no ;;
+        esac
+    done
+    cargo build --release --locked "${packages[@]}"
+
+    running=''
+    own_servers=no
+    trap finish EXIT
+    trap 'exit 130' INT TERM HUP
+    # Servers that run there already belong to somebody who stops them.
+    if [ "$needs_servers" = yes ]; then
+        [ -f "$servers/env" ] || own_servers=yes
+        infra/local/up.sh --bench --dir "$servers"
+        set -a
+        # shellcheck source=/dev/null
+        . "$servers/env"
+        set +a
+    fi
+    # Beside this shell, so that a signal to it alone is passed on.
+    "$target/release/$program" "$@" &
+    running=$!
+    local code=0
+    wait "$running" || code=$?
+    running=''
+    return "$code"
+}
+
+finish() {
+    if [ -n "$running" ]; then
+        kill -TERM "$running" 2>/dev/null || true
+        wait "$running" || true
+    fi
+    [ "$own_servers" = no ] || infra/local/down.sh --dir "$servers"
+}
+
+# explain PROGRAM: the calling script's own words, then the program's flags, if it is built.
+explain() {
+    sed -n '2,/^$/s/^# \{0,1\}//p' "benches/$1.sh"
+    local program=${CARGO_TARGET_DIR:-target}/release/$1
+    if [ -x "$program" ]; then "$program" --help; fi
+}
