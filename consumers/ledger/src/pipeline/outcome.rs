@@ -203,13 +203,17 @@ pub struct Delta<'a> {
     pub last_occurred_at: i64,
     /// The `seq` of the last of them.
     pub last_seq: i64,
+    /// A statement changes a slice once: which one does. 0, but for what does not fit into 64 bits.
+    pub round: u8,
 }
 
 impl Delta<'_> {
     /// Whether both change the same slice.
     pub fn is_of_slice(&self, other: &Self) -> bool {
-        (self.account, self.currency, self.partition)
-            == (other.account, other.currency, other.partition)
+        // The cheapest first, and what differs most often.
+        self.partition == other.partition
+            && self.account == other.account
+            && self.currency == other.currency
     }
 
     /// Adds a later change of the same slice; `false` and nothing where that does not fit.

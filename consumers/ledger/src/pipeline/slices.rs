@@ -15,7 +15,7 @@ struct Side {
     /// The currency's code.
     currency: u32,
     /// The row's index in the ledger's rows, twice; plus one for the credit side.
-    row_and_side: u32,
+    entry: u32,
 }
 
 impl Side {
@@ -29,16 +29,16 @@ impl Side {
         Self {
             prefix: u128::from_be_bytes(prefix),
             currency: u32::from_be_bytes(code),
-            row_and_side: 2 * row + u32::from(is_credit),
+            entry: 2 * row + u32::from(is_credit),
         }
     }
 
     fn row(self) -> usize {
-        (self.row_and_side / 2) as usize
+        (self.entry / 2) as usize
     }
 
     fn is_credit(self) -> bool {
-        !self.row_and_side.is_multiple_of(2)
+        !self.entry.is_multiple_of(2)
     }
 
     fn account<'d>(self, ledger: &[LedgerRow<'d>]) -> &'d str {
@@ -61,7 +61,7 @@ impl Side {
                 _ => self.account(ledger).cmp(other.account(ledger)),
             })
             .then(self.currency.cmp(&other.currency))
-            .then(self.row_and_side.cmp(&other.row_and_side))
+            .then(self.entry.cmp(&other.entry))
     }
 }
 
@@ -92,11 +92,12 @@ pub(super) fn move_balances<'d>(ledger: &mut [LedgerRow<'d>]) -> Vec<Delta<'d>> 
 
     let mut deltas: Vec<Delta<'d>> = Vec::with_capacity(sides.len());
     for side in sides {
-        let next = delta(side, ledger);
+        let mut next = delta(side, ledger);
         let previous = match deltas.last_mut() {
             Some(kept) if kept.is_of_slice(&next) => {
                 let last_seq = kept.last_seq;
                 if !kept.add(&next) {
+                    next.round = kept.round + 1;
                     deltas.push(next);
                 }
                 Previous::Row(last_seq)
@@ -133,6 +134,7 @@ fn delta<'d>(side: Side, ledger: &[LedgerRow<'d>]) -> Delta<'d> {
         transactions: 1,
         last_occurred_at: row.transaction.occurred_at,
         last_seq: row.seq,
+        round: 0,
     }
 }
 
@@ -198,6 +200,7 @@ mod tests {
             transactions,
             last_occurred_at,
             last_seq,
+            round: 0,
         }
     }
 
@@ -279,9 +282,15 @@ mod tests {
             deltas,
             [
                 delta("a", 0, (sum, 0), fits, (1, fits - 1)),
-                delta("a", 0, (Amount::MAX, 0), 1, (1, fits)),
+                Delta {
+                    round: 1,
+                    ..delta("a", 0, (Amount::MAX, 0), 1, (1, fits))
+                },
                 delta("b", 0, (0, sum), fits, (1, fits - 1)),
-                delta("b", 0, (0, Amount::MAX), 1, (1, fits)),
+                Delta {
+                    round: 1,
+                    ..delta("b", 0, (0, Amount::MAX), 1, (1, fits))
+                },
             ]
         );
         assert_eq!(rows[0].debit_previous, Previous::Slice(0));

@@ -3,6 +3,9 @@
 //! Nobody else writes a partition's slices while its lock is held, so nothing comes between these statements. One
 //! `insert .. on conflict` costs a third more: it looks up each slice row by row, and writes each new one twice.
 
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
 use sqlx::PgConnection;
 
 use crate::pipeline::outcome::Delta;
@@ -30,23 +33,22 @@ pub(super) async fn add(
     buffer: &mut Rows,
 ) -> Result<Vec<Option<i64>>, Error> {
     let mut before = vec![None; deltas.len()];
-    let mut rest: Vec<_> = (0..deltas.len()).collect();
-    // A statement changes a row once. Another round is for what does not fit into 64 bits.
-    while !rest.is_empty() {
-        let (round, again): (Vec<_>, Vec<_>) =
-            rest.iter().enumerate().partition(|(place, index)| {
-                let earlier = place.checked_sub(1).map(|place| &deltas[rest[place]]);
-                !earlier.is_some_and(|earlier| earlier.is_of_slice(&deltas[**index]))
-            });
-        let round: Vec<_> = round.into_iter().map(|(_, index)| *index).collect();
-        let changes: Vec<_> = round.iter().map(|index| &deltas[*index]).collect();
+    let rounds = deltas.iter().map(|delta| delta.round).max();
+    for round in 0..=rounds.unwrap_or(0) {
+        let of_round = deltas
+            .iter()
+            .enumerate()
+            .filter(|(_, delta)| delta.round == round);
+        let (places, changes): (Vec<_>, Vec<_>) = of_round.unzip();
+        if changes.is_empty() {
+            continue;
+        }
         let found = find(connection, &changes).await?;
         update(connection, &changes, &found).await?;
         insert(connection, &changes, &found, buffer).await?;
-        for (index, found) in round.into_iter().zip(found) {
-            before[index] = found.map(|found| found.last_seq);
+        for (place, found) in places.into_iter().zip(found) {
+            before[place] = found.map(|found: Found| found.last_seq);
         }
-        rest = again.into_iter().map(|(_, index)| *index).collect();
     }
     Ok(before)
 }
@@ -57,17 +59,42 @@ async fn find(
     deltas: &[&Delta<'_>],
 ) -> Result<Vec<Option<Found>>, Error> {
     let mut found = vec![None; deltas.len()];
-    let mut groups: Vec<_> = deltas.iter().map(|d| (d.partition, d.currency)).collect();
-    groups.sort_unstable();
-    groups.dedup();
+    let groups = groups(deltas);
     if groups.len() * GROUP_SLICES_MIN > deltas.len() {
         find_all(connection, deltas, &mut found).await?;
         return Ok(found);
     }
-    for (partition, currency) in groups {
-        find_of(connection, deltas, partition, currency, &mut found).await?;
+    for group in groups {
+        find_of(connection, deltas, &group, &mut found).await?;
     }
     Ok(found)
+}
+
+/// Slices of one partition and currency.
+struct Group {
+    partition: i32,
+    currency: &'static str,
+    /// Their places among the deltas, ascending.
+    places: Vec<usize>,
+}
+
+fn groups(deltas: &[&Delta<'_>]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut numbers = HashMap::with_hasher(RandomState::default());
+    for (place, delta) in deltas.iter().enumerate() {
+        let number = *numbers
+            .entry((delta.partition, delta.currency))
+            .or_insert(groups.len());
+        if number == groups.len() {
+            groups.push(Group {
+                partition: delta.partition,
+                currency: delta.currency,
+                places: Vec::new(),
+            });
+        }
+        groups[number].places.push(place);
+    }
+    groups
 }
 
 async fn find_all(
@@ -100,28 +127,34 @@ async fn find_all(
 async fn find_of(
     connection: &mut PgConnection,
     deltas: &[&Delta<'_>],
-    partition: i32,
-    currency: &str,
+    group: &Group,
     found: &mut [Option<Found>],
 ) -> Result<(), Error> {
-    let (places, accounts): (Vec<_>, Vec<_>) = (0..)
-        .zip(deltas)
-        .filter(|(_, delta)| delta.partition == partition && delta.currency == currency)
-        .map(|(place, delta): (usize, _)| (place, delta.account))
-        .unzip();
+    let accounts: Vec<_> = group
+        .places
+        .iter()
+        .map(|place| deltas[*place].account)
+        .collect();
     let rows = sqlx::query!(
         r#"select account, ctid as "tid!: Tid", last_seq from millrace.balances
          where account = any($1) and currency = $2 and partition = $3"#,
         &accounts as _,
-        currency,
-        partition
+        group.currency,
+        group.partition
     )
     .fetch_all(connection)
     .await?;
+    // The index hands them out in its order, which is that of the deltas; another plan might not.
+    let mut next = 0;
     for row in rows {
-        let place = accounts.binary_search(&row.account.as_str());
-        let place = place.map_err(|_| elsewhere())?;
-        found[places[place]] = Some(Found {
+        let account = row.account.as_str();
+        while accounts.get(next).is_some_and(|known| *known < account) {
+            next += 1;
+        }
+        if accounts.get(next) != Some(&account) {
+            next = accounts.binary_search(&account).map_err(|_| elsewhere())?;
+        }
+        found[group.places[next]] = Some(Found {
             tid: row.tid,
             last_seq: row.last_seq,
         });
