@@ -53,5 +53,6 @@ mod policies;
 mod positions;
 mod readme;
 mod rewritten;
+mod split;
 mod stops;
 mod tampering;
