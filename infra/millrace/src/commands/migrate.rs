@@ -14,7 +14,8 @@ use crate::cli::{Database, print};
     after_help = "Safe to repeat, and safe to run while services of this version work.
 
 A ledger can be split over several databases: each serves partitions of its own of the same topic, and has lanes \
-(millrace ledger) in a consumer group of its own. What a database has begun to serve it serves for ever; others can \
+(millrace ledger --group) in a consumer group of its own; start as many lanes for each as the topic has partitions, for \
+the group gives out all of them. What a database has begun to serve it serves for ever; others can \
 be added, if no other database has begun them.
 
 Examples:
