@@ -137,8 +137,9 @@ impl Board {
         for partition in partitions {
             self.ages.remove(&partition);
             self.with(|shared| {
-                shared.partitions.remove(&partition);
-                observe::gone(partition);
+                if shared.partitions.remove(&partition).is_some() {
+                    observe::gone(partition);
+                }
             });
         }
     }
@@ -178,7 +179,7 @@ impl Board {
         }
         let detail = match state {
             State::Stopped { stop, .. } => stop.to_string(),
-            State::Unchecked | State::Active(_) => String::new(),
+            State::Unchecked | State::Elsewhere | State::Active(_) => String::new(),
         };
         PartitionStatus {
             partition,

@@ -202,6 +202,7 @@ impl Freshness {
         for &(partition, offset) in &at_least.0 {
             let found = positions.iter().find(|p| p.partition == partition);
             let Some(found) = found else {
+                self.refuse_elsewhere(partition).await?;
                 return Ok(Some(format!("partition {partition} was not served")));
             };
             if found.next_offset <= offset {
@@ -219,6 +220,28 @@ impl Freshness {
             }
         }
         Ok(None)
+    }
+
+    /// A problem when another database serves the partition: it is waited for in vain here.
+    async fn refuse_elsewhere(&self, partition: i32) -> Result<(), Error> {
+        let query = "select partitions from reports.served where $1 <> all (partitions)";
+        let served: Option<Vec<i32>> = sqlx::query_scalar(query)
+            .bind(partition)
+            .fetch_optional(&self.pool)
+            .await?;
+        match served {
+            None => Ok(()),
+            Some(served) => Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "partition_not_served",
+                format!(
+                    "partition {partition} is in another database; this one serves {}: ask the query service of the other",
+                    ranges(&served)
+                ),
+            )
+            .field("at_least")
+            .into()),
+        }
     }
 
     async fn positions(&self) -> Result<Vec<Position>, Error> {
@@ -255,6 +278,16 @@ impl Freshness {
     }
 }
 
+/// Ascending numbers as people read them: `0-5, 7`.
+fn ranges(numbers: &[i32]) -> String {
+    let runs = numbers.chunk_by(|a, b| *a + 1 == *b).map(|run| match run {
+        [first, .., last] => format!("{first}-{last}"),
+        [only] => only.to_string(),
+        [] => String::new(),
+    });
+    runs.collect::<Vec<_>>().join(", ")
+}
+
 const PICTURE: &str = "
     with ledger as (
         select case when bool_and(as_of is not null) then min(as_of) end as as_of
@@ -280,6 +313,11 @@ const PICTURE: &str = "
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_shown_as_ranges() {
+        assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), "0-2, 5, 7-8");
+    }
 
     #[test]
     fn at_least_is_partition_and_offset() {

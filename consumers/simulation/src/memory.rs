@@ -10,7 +10,7 @@ use millrace_ledger::parking::Selection;
 use millrace_ledger::pipeline::outcome::Outcome;
 use millrace_ledger::store::positions::{Acceptance, Found};
 use millrace_ledger::store::{
-    Attached, Error, LockWait, OpenParked, PartitionStatus, Policies, Position, Store,
+    Attached, Error, LockWait, OpenParked, PartitionStatus, Policies, Position, Served, Store,
 };
 use millrace_rules::Currency;
 use uuid::Uuid;
@@ -72,6 +72,7 @@ impl Store for MemoryStore {
         Ok(Attached {
             database: DATABASE,
             topic: known,
+            served: Served::default(),
             positions,
         })
     }

@@ -197,6 +197,7 @@ fn start_offset(stop: &Stop, position: &Position, bounds: Bounds) -> Option<i64>
         | Stop::AnotherLog { .. } => Some(bounds.start),
         Stop::PartitionCount { .. }
         | Stop::OtherTopic { .. }
+        | Stop::SharedGroup { .. }
         | Stop::ParkBrake { .. }
         | Stop::Contradiction(_) => None,
     }

@@ -1,7 +1,8 @@
 //! The state of the partitions that this lane is assigned. Pure: events in, answers out.
 //!
 //! A partition is *unchecked* until its position has been read from the database and compared with
-//! the log, then *active*, or *stopped* until an operator acts. Any failure makes it unchecked again.
+//! the log, then *active*, or *stopped* until an operator acts. Any failure makes it unchecked again. One
+//! that another database serves is *elsewhere*: the group has given it to this lane, which leaves it alone.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,8 @@ pub enum State {
     Unchecked,
     /// It is read and applied.
     Active(Cursor),
+    /// Another database serves it.
+    Elsewhere,
     /// It waits for an operator.
     Stopped {
         /// Why.
@@ -35,6 +38,7 @@ impl State {
         match self {
             Self::Active(cursor) if cursor.is_recognised() => "active",
             Self::Unchecked | Self::Active(_) => "unchecked",
+            Self::Elsewhere => "elsewhere",
             Self::Stopped { .. } => "stopped",
         }
     }
@@ -44,7 +48,7 @@ impl State {
         match self {
             Self::Active(cursor) => Some(cursor.position),
             Self::Stopped { position, .. } => *position,
-            Self::Unchecked => None,
+            Self::Unchecked | Self::Elsewhere => None,
         }
     }
 
@@ -148,6 +152,26 @@ impl Assignment {
             if matches!(state, State::Stopped { stop, .. } if stop.is_found_by_checks()) {
                 *state = State::Unchecked;
             }
+        }
+    }
+
+    /// Another database serves this partition.
+    pub fn leave(&mut self, partition: i32) {
+        self.set(partition, State::Elsewhere);
+    }
+
+    /// The partitions that another database serves, ascending.
+    pub fn elsewhere(&self) -> Vec<i32> {
+        self.partitions()
+            .filter(|(_, state)| **state == State::Elsewhere)
+            .map(|(partition, _)| partition)
+            .collect()
+    }
+
+    /// The partition is this database's by now.
+    pub fn recheck_elsewhere(&mut self, partition: i32) {
+        if self.partitions.get(&partition) == Some(&State::Elsewhere) {
+            self.set(partition, State::Unchecked);
         }
     }
 
@@ -290,7 +314,7 @@ impl Assignment {
         self.partitions()
             .filter_map(|(partition, state)| match state {
                 State::Active(cursor) => Some((partition, cursor)),
-                State::Unchecked | State::Stopped { .. } => None,
+                State::Unchecked | State::Elsewhere | State::Stopped { .. } => None,
             })
     }
 
@@ -422,6 +446,22 @@ mod tests {
             },
         );
         assert_eq!(position(&assignment), None);
+    }
+
+    #[test]
+    fn a_partition_of_another_database_is_neither_read_nor_hinted_nor_checked_again() {
+        let mut assignment = active(4);
+        assignment.leave(0);
+        assert!(offer(&mut assignment, &[4]).is_empty());
+        assignment.committed(0, 5, None);
+        assignment.recheck(0);
+        assignment.recheck_active();
+        assignment.recheck_stopped();
+        assert!(assignment.unchecked().is_empty() && assignment.stopped().is_empty());
+        assert!(assignment.hints(uuid::Uuid::nil()).is_empty());
+        assert_eq!(assignment.elsewhere(), [0]);
+        assignment.recheck_elsewhere(0);
+        assert_eq!(assignment.unchecked(), [0]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Why a partition does not go on until an operator acts.
 
+use uuid::Uuid;
+
 /// Why a partition does not go on. What it says is for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
@@ -77,6 +79,18 @@ pub enum Stop {
         /// What this replica was told to read.
         found: String,
     },
+    /// Another database's lanes are, or were, in the group: what the group gives to them is not applied here.
+    #[error(
+        "the offset of partition {partition} in the consumer group is that of database {database}: this one \
+         serves some of the topic's partitions only and would miss those that the group gives to the other; \
+         start it with --group and a name that no other database has used"
+    )]
+    SharedGroup {
+        /// A partition of which the other database has told.
+        partition: i32,
+        /// The other database.
+        database: Uuid,
+    },
     /// Parking would go on and on: a bad deploy, a wrong schema.
     #[error(
         "{parked} of the last {records} records of partition {partition} cannot be understood, more than \
@@ -108,7 +122,8 @@ impl Stop {
             | Self::AnotherLog { .. }
             | Self::DatabaseWentBack { .. }
             | Self::PartitionCount { .. }
-            | Self::OtherTopic { .. } => true,
+            | Self::OtherTopic { .. }
+            | Self::SharedGroup { .. } => true,
             Self::ParkBrake { .. } | Self::Contradiction(_) => false,
         }
     }

@@ -39,7 +39,7 @@ use crate::pipeline::lane::watch::Watch;
 use crate::pipeline::memory::Memory;
 use crate::pipeline::sentinel::Sentinel;
 use crate::record::Intake;
-use crate::store::Store;
+use crate::store::{Served, Store};
 
 /// How long a turn waits for the log when there is nothing else to do.
 const POLL_WAIT: Duration = Duration::from_millis(100);
@@ -88,6 +88,8 @@ pub struct Lane<L, S, C> {
     sentinel: Sentinel,
     topic: Option<Topic>,
     database: Option<Uuid>,
+    /// Which partitions the database serves, as it last said.
+    served: Served,
     /// How many connections the store had opened when the active partitions were checked.
     connections: u64,
     backoff: Backoff,
@@ -125,6 +127,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             sentinel: Sentinel::default(),
             topic: None,
             database: None,
+            served: Served::default(),
             connections: 0,
             backoff: Backoff::default(),
             last_tick: Duration::ZERO,

@@ -14,6 +14,7 @@
 //! | [`socket`] | small messages at once |
 //! | [`tid`] | where a row lies |
 //! | [`schema`] | migrations and what the code knows better than SQL |
+//! | [`served`] | which partitions the database serves |
 
 pub mod copy;
 pub mod error;
@@ -25,6 +26,7 @@ pub mod positions;
 pub mod postgres;
 mod read;
 pub mod schema;
+pub mod served;
 mod slices;
 mod socket;
 mod tid;
@@ -35,6 +37,7 @@ use uuid::Uuid;
 
 pub use error::Error;
 pub use micros::Micros;
+pub use served::Served;
 
 use crate::chain::{Head, Numbers};
 use crate::kafka::log::{Bounds, Topic};
@@ -93,7 +96,9 @@ pub struct Attached {
     pub database: Uuid,
     /// The topic as it was first seen.
     pub topic: Topic,
-    /// One position per partition asked for, in their order.
+    /// Which of the topic's partitions it serves.
+    pub served: Served,
+    /// One position per partition asked for that it serves, in their order.
     pub positions: Vec<Position>,
 }
 
@@ -192,7 +197,8 @@ pub enum LockWait {
 )]
 pub trait Store {
     /// Ties the database to the topic when it has none yet, and reads the positions; a partition
-    /// seen for the first time begins at the given log start, if the topic is the database's.
+    /// seen for the first time begins at the given log start, if the topic is the database's and the partition
+    /// one that it serves.
     async fn attach(&mut self, topic: &Topic, starts: &[(i32, i64)]) -> Result<Attached, Error>;
 
     /// Begins a transaction and locks the partitions (ascending): their positions, in their order.

@@ -7,12 +7,25 @@ use millrace_rules::{AccountId, Currency, Limit, Status};
 use millrace_schemas::partition_of;
 use sqlx::{Connection as _, PgConnection};
 
+use crate::store::served;
+
 /// Why a policy could not be set or shown.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The outside world is never limited.
     #[error("{0} is the outside world: it can go negative and takes no overdraft limit")]
     External(String),
+    /// Its debits are decided in another database.
+    #[error(
+        "the debits of {account} are decided in partition {partition}, which this database does not serve: set \
+         its limit in the database that serves it"
+    )]
+    Elsewhere {
+        /// The account.
+        account: String,
+        /// Where its debits are.
+        partition: i32,
+    },
     /// Limits cannot be negative.
     #[error("an overdraft limit of {0} is not 0 or more minor units, or unlimited")]
     Negative(i64),
@@ -50,6 +63,7 @@ pub async fn set(
     }
     let mut db_tx = connection.begin().await?;
     if let Some((currency, limit)) = limit {
+        refuse_elsewhere(&mut db_tx, account).await?;
         write_limit(&mut db_tx, account.as_str(), currency, limit).await?;
     }
     if let Some(status) = status {
@@ -153,6 +167,25 @@ async fn write_status(
     Ok(())
 }
 
+/// A limit where no debit of the account ever comes would be one in name alone.
+async fn refuse_elsewhere(
+    connection: &mut PgConnection,
+    account: &AccountId<'_>,
+) -> Result<(), Error> {
+    let count = sqlx::query_scalar!("select partitions from millrace.log")
+        .fetch_optional(&mut *connection)
+        .await?;
+    let Some(count) = count else {
+        return Ok(());
+    };
+    let partition = partition_of(account.as_str().as_bytes(), count);
+    if served::read(connection).await?.has(partition) {
+        return Ok(());
+    }
+    let account = account.to_string();
+    Err(Error::Elsewhere { account, partition })
+}
+
 /// Bumps the policy version of the account's partition, or of all.
 async fn bump(
     connection: &mut PgConnection,
@@ -164,9 +197,10 @@ async fn bump(
     let home = account
         .zip(partitions)
         .map(|(account, count)| partition_of(account.as_str().as_bytes(), count));
-    let wanted = match home {
-        Some(_) => 1,
-        None => partitions.unwrap_or(i32::MAX),
+    let wanted = match (home, partitions) {
+        (Some(_), _) => 1,
+        (None, Some(count)) => served::read(connection).await?.of(count).count(),
+        (None, None) => usize::MAX,
     };
     let known = sqlx::query_scalar!(
         r#"select count(*) as "count!" from millrace.positions where $1::int is null or partition = $1"#,
@@ -174,7 +208,7 @@ async fn bump(
     )
     .fetch_one(&mut *connection)
     .await?;
-    if known < i64::from(wanted) {
+    if usize::try_from(known).is_ok_and(|known| known < wanted) {
         // A partition that a lane is about to see for the first time must see this policy: no row is
         // added until this transaction ends. Batches that already hold their row lock go first; in a
         // weaker mode they could wait for this transaction and it for them.

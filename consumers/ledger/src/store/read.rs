@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::kafka::log::Topic;
 use crate::store::error::Error;
 use crate::store::postgres::{LOCK_TIMEOUT, LOCK_TIMEOUT_SHORT, OWNER_TIMEOUT};
-use crate::store::{Anchor, Attached, LockWait, Policies, Position};
+use crate::store::{Anchor, Attached, LockWait, Policies, Position, Served};
 
 /// The first key of the partitions' advisory locks: "MILL". The second is the partition.
 pub(super) const LOCK_CLASS: i32 = 0x4d49_4c4c;
@@ -26,9 +26,13 @@ pub(super) async fn attach(
     )
     .execute(&mut *connection)
     .await?;
-    let log = sqlx::query!("select topic, cluster_id, partitions, database_id from millrace.log")
-        .fetch_one(&mut *connection)
-        .await?;
+    let log = sqlx::query!(
+        "select topic, cluster_id, partitions, database_id,
+             (select s.partitions from millrace.served s) as served
+         from millrace.log"
+    )
+    .fetch_one(&mut *connection)
+    .await?;
     let (partitions, offsets): (Vec<_>, Vec<_>) = starts.iter().copied().unzip();
     // A conflict with a row that an open batch has moved would wait for that batch, and for a frozen owner
     // for ever: rows that are there are not tried.
@@ -36,6 +40,7 @@ pub(super) async fn attach(
         "insert into millrace.positions (partition, start_offset, position, chain_head, updated_at)
          select partition, start, start, $3, now() from unnest($1::int[], $2::bigint[]) s(partition, start)
          where exists (select from millrace.log where topic = $4 and partitions = $5)
+             and not exists (select from millrace.served where s.partition <> all (partitions))
              and not exists (select from millrace.positions p where p.partition = s.partition)
          order by partition
          on conflict do nothing",
@@ -56,6 +61,7 @@ pub(super) async fn attach(
     Ok(Attached {
         database: log.database_id,
         topic,
+        served: Served::from_column(log.served),
         positions,
     })
 }

@@ -5,6 +5,8 @@ use sqlx::error::DatabaseError;
 use sqlx::migrate::Migrator;
 use sqlx::{Connection as _, PgConnection};
 
+use crate::store::served::{self, Served};
+
 /// Every migration of this binary, in order.
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -34,6 +36,9 @@ pub enum Error {
         /// This binary's version.
         known: i64,
     },
+    /// What it serves cannot be changed to that.
+    #[error("{0}")]
+    Served(#[from] served::Error),
     /// A migration failed; what it did is undone.
     #[error("migrating: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
@@ -88,6 +93,21 @@ pub async fn migrate(connection: &mut PgConnection) -> Result<(i64, i64), Error>
     db_tx.commit().await?;
     millrace_readmodels::install(connection).await?;
     Ok((before, version()))
+}
+
+/// The same, and the database serves these partitions alone: a new one from the first moment on.
+pub async fn migrate_to_serve(
+    connection: &mut PgConnection,
+    served: &Served,
+) -> Result<(i64, i64), Error> {
+    // The migration that creates the table fills it with this.
+    sqlx::query("select set_config('millrace.served', $1, false)")
+        .bind(served.literal())
+        .execute(&mut *connection)
+        .await?;
+    let versions = migrate(connection).await?;
+    served::set(connection, served).await?;
+    Ok(versions)
 }
 
 /// Whether the database is at this binary's version.

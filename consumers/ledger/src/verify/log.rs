@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::chain::{Numbers, anchor};
 use crate::kafka::reader::{LogRecord, Read, Reader, Span};
 use crate::parking::headers;
+use crate::store::Served;
 use crate::verify::batches::Batch;
 use crate::verify::compare::{Binding, Difference, Unstored, check_known, merge, pair};
 use crate::verify::rows::Rows;
@@ -31,7 +32,7 @@ pub struct LogReport {
 /// The log beside the walk.
 pub(super) struct Log {
     reader: Reader,
-    /// Partitions without a position.
+    /// Partitions of the database without a position.
     absent: Vec<i32>,
     pending: VecDeque<LogRecord>,
     /// Whether the partition's last record was read.
@@ -45,8 +46,8 @@ pub(super) struct Log {
 
 impl Log {
     /// Begins to read what the walks will ask for, and then of which partitions there is no position.
-    pub(super) fn new(mut reader: Reader, walks: &[(Start, End)]) -> Self {
-        let mut absent: Vec<_> = (0..reader.topic().partitions).collect();
+    pub(super) fn new(mut reader: Reader, walks: &[(Start, End)], served: &Served) -> Self {
+        let mut absent: Vec<_> = served.of(reader.topic().partitions).collect();
         absent.retain(|partition| walks.iter().all(|(_, end)| end.partition != *partition));
         let walked = walks.iter().map(|(start, end)| Span {
             partition: end.partition,

@@ -38,6 +38,7 @@ use crate::kafka;
 use crate::kafka::consumer::Settings;
 use crate::kafka::reader::Reader;
 use crate::store::positions::Accepted;
+use crate::store::served::{self, Served};
 use crate::verify::batches::{ends, last_before, unaccounted};
 use crate::verify::checkpoint::Checkpoint;
 use crate::verify::compare::Difference;
@@ -181,8 +182,10 @@ pub struct Report {
     pub stage: Stage,
     /// Partitions walked.
     pub partitions: usize,
-    /// Of how many that the topic has; none before a lane has seen it.
-    pub partitions_total: u32,
+    /// Of how many that the database serves; none before a lane has seen the topic.
+    pub partitions_total: usize,
+    /// Which partitions the database serves.
+    pub served: Served,
     /// Batches whose chain was computed again.
     pub batches: u64,
     /// Rows whose digest or bytes went into it.
@@ -252,6 +255,7 @@ async fn check(
     if let Some(checkpoint) = &options.checkpoint {
         checkpoint::compare(connection, checkpoint, report).await?;
     }
+    report.served = served::read(connection).await?;
     let walks = plan(connection, options.since).await?;
     report.rows_total = walks
         .iter()
@@ -280,11 +284,7 @@ async fn check(
             format!("no batch accounts for this row of {}", row.table),
         );
     }
-    report.partitions_total = partitions(connection).await?.map_or(0, i32::unsigned_abs);
-    if !walks.is_empty() && report.partitions_total == 0 {
-        let detail = "there are positions, and no topic that they belong to";
-        report.find("positions", "table log".into(), detail.into());
-    }
+    check_served(connection, &walks, report).await?;
     report.stage = Stage::Counts;
     progress(report);
     conservation::count(connection, &walks, report).await?;
@@ -362,7 +362,32 @@ async fn open_log(
         return Ok(None);
     }
     report.log = Some(LogReport::default());
-    Ok(Some(Log::new(reader, walks)))
+    Ok(Some(Log::new(reader, walks, &report.served)))
+}
+
+/// Positions are of the database's topic, and of partitions that it serves.
+async fn check_served(
+    connection: &mut PgConnection,
+    walks: &[(Start, End)],
+    report: &mut Report,
+) -> Result<(), sqlx::Error> {
+    let count = partitions(connection).await?;
+    report.partitions_total = count.map_or(0, |count| report.served.of(count).count());
+    if !walks.is_empty() && count.is_none() {
+        let detail = "there are positions, and no topic that they belong to";
+        report.find("positions", "table log".into(), detail.into());
+    }
+    let served = report.served.clone();
+    if let Some(partition) = count.and_then(|count| served.beyond(count)) {
+        let detail = format!("the database serves {served}, which the topic does not have");
+        report.find("positions", format!("partition {partition}"), detail);
+    }
+    let strays = walks.iter().map(|(_, end)| end.partition);
+    for partition in strays.filter(|partition| !served.has(*partition)) {
+        let detail = format!("there is a position, and the database serves {served} only");
+        report.find("positions", format!("partition {partition}"), detail);
+    }
+    Ok(())
 }
 
 async fn compare_sums(

@@ -48,6 +48,7 @@ async fn every_view_and_every_column_has_a_comment() {
                 "positions",
                 "read_model_freshness",
                 "rejections",
+                "served",
                 "transactions"
             ]
         );

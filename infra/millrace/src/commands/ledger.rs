@@ -51,7 +51,7 @@ pub struct Flags {
     database: Database,
     #[command(flatten)]
     admin: Admin,
-    /// The consumer group; all replicas of one database share it.
+    /// The consumer group: all replicas of one database share it, and never those of two databases.
     #[arg(long, env = "MILLRACE_GROUP", default_value = GROUP)]
     group: String,
     /// Lanes of this replica, a thread and a database connection each [default: one per core].

@@ -14,6 +14,7 @@ use millrace_ledger::pipeline::lane::Clock as _;
 use millrace_ledger::store::Position;
 use millrace_ledger::store::positions::{self, Acceptance, Found, Listed};
 use millrace_ledger::store::postgres::Postgres;
+use millrace_ledger::store::served;
 
 use crate::cli::{Database, Kafka, Operator, Usage, print, printable, reason};
 use crate::commands::ledger::GROUP;
@@ -114,6 +115,10 @@ pub async fn run(positions: &Positions) -> anyhow::Result<ExitCode> {
 
 async fn run_list(list: &List) -> anyhow::Result<()> {
     let mut connection = list.database.connect_migrated().await?;
+    let served = served::read(&mut connection).await?;
+    if !served.is_all() {
+        print(&format!("this database serves partitions {served}"));
+    }
     let found = positions::list(&mut connection).await?;
     if found.is_empty() {
         print("no partition was ever read");
@@ -156,6 +161,10 @@ async fn run_list(list: &List) -> anyhow::Result<()> {
 async fn run_accept(accept: &Accept) -> anyhow::Result<()> {
     let partition = accept.partition;
     let mut connection = accept.database.connect_migrated().await?;
+    let served = served::read(&mut connection).await?;
+    if !served.has(partition) {
+        bail!("partition {partition} is in another database: this one serves {served}");
+    }
     let found = positions::read(&mut connection, partition)
         .await?
         .with_context(|| {

@@ -282,8 +282,13 @@ fn checked(report: &Report, options: &Options, is_signed: bool, elapsed: Duratio
         1 => "1 failure".into(),
         failures => format!("{failures} failures"),
     };
+    let served = if report.served.is_all() {
+        String::new()
+    } else {
+        format!(" (those that this database serves: {})", report.served)
+    };
     format!(
-        "{} of {} partitions, {} batches, {} rows, {sums}; {log}{marks}; in {:.1} s: {result}",
+        "{} of {} partitions{served}, {} batches, {} rows, {sums}; {log}{marks}; in {:.1} s: {result}",
         report.partitions,
         report.partitions_total,
         report.batches,

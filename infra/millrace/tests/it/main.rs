@@ -53,6 +53,7 @@ mod policies;
 mod positions;
 mod readme;
 mod rewritten;
+mod split;
 mod stops;
 mod tampering;
 mod threads;

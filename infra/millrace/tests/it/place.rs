@@ -23,7 +23,9 @@ const SESSION_TIMEOUT_MS: u32 = 1500;
 /// A topic, a group and a database.
 pub struct Place {
     addresses: Addresses,
+    /// Of the database and the group.
     name: String,
+    topic: String,
     /// How many partitions the topic was created with.
     pub partitions: i32,
     dir: TempDir,
@@ -50,8 +52,20 @@ impl Place {
 
     /// An empty database and no topic yet.
     pub async fn bare(addresses: Addresses, name: &str, partitions: i32) -> Self {
+        let name = format!("it-{name}-{}", Uuid::new_v4().simple());
+        Self::of(addresses, name.clone(), name, partitions).await
+    }
+
+    /// The same topic with an empty database and a group of their own.
+    pub async fn beside(&self, name: &str) -> Self {
+        let (name, topic) = (format!("{}-{name}", self.name), self.topic.clone());
+        Self::of(self.addresses.clone(), name, topic, self.partitions).await
+    }
+
+    async fn of(addresses: Addresses, name: String, topic: String, partitions: i32) -> Self {
         let place = Self {
-            name: format!("it-{name}-{}", Uuid::new_v4().simple()),
+            name,
+            topic,
             addresses,
             partitions,
             dir: tempfile::tempdir().unwrap(),
@@ -85,6 +99,11 @@ impl Place {
 
     /// The topic's name.
     pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The consumer group's name.
+    pub fn group(&self) -> &str {
         &self.name
     }
 

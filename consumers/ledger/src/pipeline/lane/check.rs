@@ -7,7 +7,7 @@ use tracing::{error, warn};
 use super::apply::Failure;
 use super::{Clock, Lane};
 use crate::kafka::assignment::Stop;
-use crate::kafka::log::{self, Log, Topic};
+use crate::kafka::log::{self, Hint, Log, Topic};
 use crate::planted::{self, Bug};
 use crate::store::Store;
 
@@ -45,7 +45,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         let topic = self.log.topic().await?;
         let mut checked = Checked::default();
         let mut bounds = BTreeMap::new();
-        for partition in unchecked {
+        for partition in unchecked.iter().filter(|p| self.served.has(**p)) {
             // One without a leader does not keep the others waiting.
             match self.log.bounds(*partition).await {
                 Ok(found) => drop(bounds.insert(*partition, found)),
@@ -61,11 +61,18 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         let misfit = misfit(&attached.topic, &topic);
         self.topic = Some(attached.topic);
         self.database = Some(attached.database);
-        if let Some(stop) = misfit {
+        self.served = attached.served;
+        checked.failed.retain(|(p, _)| self.served.has(*p));
+        let told = self.told_of_all(&topic).await?;
+        if let Some(stop) = misfit.or_else(|| self.shared_group(&told)) {
             for partition in unchecked {
                 self.stop(*partition, stop.clone());
             }
             return Ok(Checked::default());
+        }
+        for partition in unchecked.iter().filter(|p| !self.served.has(**p)) {
+            self.assignment.leave(*partition);
+            self.board.remove(std::iter::once(*partition));
         }
         for position in &attached.positions {
             let partition = position.partition;
@@ -93,6 +100,27 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
             }
         }
         Ok(checked)
+    }
+
+    /// What the group was told of all partitions, where the database serves some of them: it needs a group of its
+    /// own. In one that it shares, its partitions are given to lanes of the other, which leave them alone.
+    pub(super) async fn told_of_all(&mut self, topic: &Topic) -> Result<Vec<Hint>, log::Error> {
+        if self.served.is_all() {
+            return Ok(Vec::new());
+        }
+        let all: Vec<_> = (0..topic.partitions).collect();
+        self.log.hints(&all).await
+    }
+
+    /// Whether another database has told it.
+    pub(super) fn shared_group(&self, told: &[Hint]) -> Option<Stop> {
+        let other = told
+            .iter()
+            .find(|hint| Some(hint.database) != self.database)?;
+        Some(Stop::SharedGroup {
+            partition: other.partition,
+            database: other.database,
+        })
     }
 
     /// Partitions that were checked on another connection are checked again, also those that have nothing

@@ -7,7 +7,8 @@ use tracing::{debug, info, warn};
 use super::check::misfit;
 use super::watch::Pace;
 use super::{Clock, Lane};
-use crate::kafka::log::Log;
+use crate::kafka::assignment::State;
+use crate::kafka::log::{Hint, Log, Topic};
 use crate::observe;
 use crate::planted::{self, Bug};
 use crate::store::{PartitionStatus, Store};
@@ -52,13 +53,17 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         let Ok(found) = self.log.topic().await else {
             return;
         };
-        if let Some(stop) = misfit(&known, &found) {
+        let Ok(told) = self.told_of_all(&found).await else {
+            return;
+        };
+        if let Some(stop) = misfit(&known, &found).or_else(|| self.shared_group(&told)) {
             let active: Vec<_> = self.assignment.positions().map(|(p, _)| p).collect();
-            for partition in active {
+            for partition in active.into_iter().chain(self.assignment.elsewhere()) {
                 self.stop(partition, stop.clone());
             }
         }
         self.assignment.recheck_stopped();
+        self.look_elsewhere(&found, &told).await;
         // What nobody reads has no statistics: how far it is behind is asked for.
         for partition in self.assignment.stopped() {
             if let Err(failure) = self.log.bounds(partition).await {
@@ -67,6 +72,38 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
                 break;
             }
         }
+    }
+
+    /// Partitions that another database served may be this one's by now. A lane that is given nothing else has
+    /// nothing to hint, and of two databases in one group each may be given the other's: so it tells of one that is
+    /// not its own, where the group was told of none.
+    async fn look_elsewhere(&mut self, topic: &Topic, told: &[Hint]) {
+        let elsewhere = self.assignment.elsewhere();
+        if elsewhere.is_empty() {
+            return;
+        }
+        let first = self.served.of(topic.partitions).next();
+        let mut starts = Vec::new();
+        if let Some(partition) = first.filter(|_| told.is_empty())
+            && let Ok(bounds) = self.log.bounds(partition).await
+        {
+            starts.push((partition, bounds.start));
+        }
+        // A database that is away is told of in other places.
+        let Ok(attached) = self.store.attach(topic, &starts).await else {
+            return;
+        };
+        self.served = attached.served;
+        for partition in elsewhere.into_iter().filter(|p| self.served.has(*p)) {
+            self.assignment.recheck_elsewhere(partition);
+        }
+        let hints = attached.positions.iter().map(|position| Hint {
+            partition: position.partition,
+            offset: position.position,
+            database: attached.database,
+            incarnation: position.incarnation,
+        });
+        self.log.hint(&hints.collect::<Vec<_>>());
     }
 
     /// Tells the broker how far the database is.
@@ -94,6 +131,7 @@ impl<L: Log, S: Store, C: Clock> Lane<L, S, C> {
         let mut statuses: Vec<_> = self
             .assignment
             .partitions()
+            .filter(|(_, state)| **state != State::Elsewhere)
             .map(|(partition, state)| {
                 let bounds = self.log.last_bounds(partition);
                 self.board.status(partition, state, bounds, now)
