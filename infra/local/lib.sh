@@ -299,24 +299,19 @@ postgres_alive() { alive "$(postgres_pid)" "$postgres_home/data"; }
 postgres_create() {
     mkdir -p "$postgres_home"
     [ "$UID" != 0 ] || chown postgres: "$postgres_home"
-    local data=$postgres_home/data shared_buffers=256MB wal_compression=lz4 socket_dir=$postgres_home/data
-    [ "$bench" = no ] || shared_buffers=2GB
+    local data=$postgres_home/data wal_compression=lz4 socket_dir=$postgres_home/data
     (cd / && "${PG_AS[@]}" "$PG_BIN/initdb" -D "$data" -U postgres --auth=trust -E UTF8 --locale=C --no-sync) \
         </dev/null >"$DIR/initdb.log" 2>&1 || { tail -n 20 "$DIR/initdb.log" >&2; die "initdb failed"; }
     (cd / && "${PG_AS[@]}" "$PG_BIN/postgres" -D "$data" -c wal_compression=lz4 -C port) >/dev/null 2>&1 || wal_compression=on
     [ ${#socket_dir} -le 80 ] || socket_dir='' # a socket's path has at most 107 bytes; then TCP only
-    cat >>"$data/postgresql.conf" <<CONF
+    cat "$REPO/infra/postgres/postgresql.conf" - >>"$data/postgresql.conf" <<CONF
 listen_addresses = '127.0.0.1'
 port = $postgres_port
 unix_socket_directories = '$socket_dir'
 max_connections = 200
-shared_buffers = $shared_buffers
-fsync = on
-synchronous_commit = on
 wal_compression = $wal_compression
-max_wal_size = 4GB
-checkpoint_timeout = 15min
 CONF
+    [ "$bench" = yes ] || echo 'shared_buffers = 256MB' >>"$data/postgresql.conf"
     postgres_start
     "$PG_BIN/createdb" -h 127.0.0.1 -p "$postgres_port" -U postgres -w millrace || die "could not create the database millrace"
 }

@@ -9,7 +9,7 @@ use millrace_schemas::ContentType;
 /// The most records in a batch. There is no waiting for it to fill: a lane that keeps up applies what is there, and
 /// one that is behind gets large batches, in which more records of the same slice meet: each costs a third less in one
 /// of 20,000 than in one of 5,000, and takes nearly 2 kB of the lane's memory until it is committed.
-pub const BATCH_RECORDS_MAX: usize = 12_000;
+pub const BATCH_RECORDS_MAX: usize = 20_000;
 
 /// The bytes after which no further record is taken into a batch. One record may go beyond.
 pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;

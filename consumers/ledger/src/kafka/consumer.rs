@@ -57,9 +57,9 @@ const DEFAULT_PROPERTIES: [(&str, &str); 10] = [
     ("fetch.wait.max.ms", "100"),
     // Prefetch about a batch, and little enough to stay small: per lane.
     ("queued.min.messages", "20000"),
-    ("queued.max.messages.kbytes", "3072"),
-    // What one answer may bring on top of that: compressed.
-    ("fetch.max.bytes", "2097152"),
+    ("queued.max.messages.kbytes", "2048"),
+    // What one answer may bring on top of that, compressed; of a single larger record all.
+    ("fetch.max.bytes", "1048576"),
     // The default of one second lets a full queue run dry.
     ("fetch.queue.backoff.ms", "10"),
     ("socket.keepalive.enable", "true"),
