@@ -105,6 +105,11 @@ impl Intake {
         self.records.len() >= BATCH_RECORDS_MAX || self.bytes.len() >= BATCH_BYTES_MAX
     }
 
+    /// How many records.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
     /// Whether nothing was read.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty() && self.ends.is_empty()

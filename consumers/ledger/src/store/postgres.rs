@@ -267,7 +267,8 @@ impl Store for Postgres {
 ///
 /// A lane reads by key alone, and its statements are planned once for the life of the connection. A
 /// plan made while a table was empty would be a scan of all of it, and stay that until autovacuum looks
-/// at the table a minute later; so scans and the joins that are made of them are switched off.
+/// at the table a minute later; so scans and the joins that are made of them are switched off. Then there is one
+/// good plan for each statement, whatever its values: planning them afresh cost as much as a small batch.
 async fn open(options: &PgConnectOptions, owner: &str) -> Result<PgConnection, Error> {
     let options = options
         .clone()
@@ -287,7 +288,8 @@ async fn open(options: &PgConnectOptions, owner: &str) -> Result<PgConnection, E
          set jit = off;
          set enable_seqscan = off;
          set enable_hashjoin = off;
-         set enable_mergejoin = off"
+         set enable_mergejoin = off;
+         set plan_cache_mode = force_generic_plan"
     )))
     .execute(&mut connection)
     .await?;
