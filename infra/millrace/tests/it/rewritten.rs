@@ -39,6 +39,9 @@ async fn history_that_was_written_anew_is_found_by_the_log() {
         (
             "delete from ledger where seq = 20;
                  update ledger set seq = seq - 1 where seq > 20; update refused set seq = seq - 1;
+                 update ledger set debit_previous = debit_previous - 1 where debit_previous > 20;
+                 update ledger set credit_previous = credit_previous - 1 where credit_previous > 20;
+                 update balances set last_seq = last_seq - 1 where last_seq > 20;
                  update parked set seq = seq - 1; update positions set next_seq = next_seq - 1;
                  update read_model_positions set seq = 0; delete from daily_totals;
                  update batches set rejected = rejected - 1, duplicate = duplicate + 1 where rejected > 0;
