@@ -203,8 +203,8 @@ mod tests {
         let lags = [
             failed(0, true),
             failed(1, false),
-            lag("flows", 2, 5, 1.0),
-            lag("flows", 3, 5, 1.0),
+            lag("flows", 2, 5, 1.1),
+            lag("flows", 3, 5, 1.1),
         ];
         assert_eq!(plan(&lags), [("flows", vec![0]), ("flows", vec![2, 3])]);
     }

@@ -38,6 +38,8 @@ async fn every_view_and_every_column_has_a_comment() {
             views,
             [
                 "account_days",
+                "account_partitions",
+                "account_transactions",
                 "balances",
                 "batches",
                 "conservation",
@@ -166,9 +168,9 @@ async fn balances_add_up_the_slices() {
         execute(
             &mut connection,
             "insert into balances values
-                 ('a', 'EUR', 0, 2, '2024-01-02Z', 10000000000000000000, 1),
-                 ('a', 'EUR', 1, 3, '2024-01-03Z', 0, 5),
-                 ('a', 'JPY', 1, 1, '2024-01-01Z', 0, 7);
+                 ('a', 'EUR', 0, 2, '2024-01-02Z', 10000000000000000000, 1, 0),
+                 ('a', 'EUR', 1, 3, '2024-01-03Z', 0, 5, 0),
+                 ('a', 'JPY', 1, 1, '2024-01-01Z', 0, 7, 0);
              set timezone = 'UTC'",
         )
         .await;
