@@ -43,6 +43,7 @@ main() {
     stage "python" make_venv
     MILLRACE_TEST_PYTHON=$(venv)/bin/python
     export MILLRACE_TEST_PYTHON
+    stage "peers' driver" benches/peers/run.sh --test
     stage "browser" make_browser
     find_chromium
     local failed=0
