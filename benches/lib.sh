@@ -2,36 +2,27 @@
 # servers whatever happens.
 # shellcheck shell=bash
 
+running='' own_servers=no
+
 # measure PROGRAM [FLAG..]
 measure() {
     local program=$1 flag
     shift
     target=${CARGO_TARGET_DIR:-target}
-    servers=$target/$program-servers
     local packages=(-p millrace-benches -p millrace) needs_servers=yes
     [ -z "${MILLRACE_BROKERS:-}" ] || [ -z "${DATABASE_URL:-}" ] || needs_servers=no
     for flag in "$@"; do
         case $flag in
             --millrace | --millrace=*) packages=(-p millrace-benches) ;;
-            --report | --report=*) packages=(-p millrace-benches) needs_servers=no ;;
+            -h | --help | --report | --report=* | --plot | --plot=*) packages=(-p millrace-benches) needs_servers=no ;;
             --dev) needs_servers=no ;;
         esac
     done
     cargo build --release --locked "${packages[@]}"
 
-    running=''
-    own_servers=no
     trap finish EXIT
     trap 'exit 130' INT TERM HUP
-    # Servers that run there already belong to somebody who stops them.
-    if [ "$needs_servers" = yes ]; then
-        [ -f "$servers/env" ] || own_servers=yes
-        infra/local/up.sh --bench --dir "$servers"
-        set -a
-        # shellcheck source=/dev/null
-        . "$servers/env"
-        set +a
-    fi
+    [ "$needs_servers" = no ] || start_servers "$target/$program-servers"
     # Beside this shell, so that a signal to it alone is passed on.
     "$target/release/$program" "$@" &
     running=$!
@@ -39,6 +30,18 @@ measure() {
     wait "$running" || code=$?
     running=''
     return "$code"
+}
+
+# start_servers DIR: and their addresses are in the environment; `finish` removes them.
+start_servers() {
+    servers=$1
+    # Those that run there already belong to somebody who stops them.
+    [ -f "$servers/env" ] || own_servers=yes
+    infra/local/up.sh --bench --dir "$servers"
+    set -a
+    # shellcheck source=/dev/null
+    . "$servers/env"
+    set +a
 }
 
 finish() {

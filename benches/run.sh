@@ -12,32 +12,7 @@
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=benches/lib.sh
+. benches/lib.sh
 
-target=${CARGO_TARGET_DIR:-target}
-servers=$target/bench-servers
-
-needs_servers=yes
-[ -z "${MILLRACE_BROKERS:-}" ] || [ -z "${DATABASE_URL:-}" ] || needs_servers=no
-packages=(-p millrace -p millrace-benches)
-for flag in "$@"; do
-    case $flag in
-        -h | --help | --report | --report=* | --plot | --plot=*) needs_servers=no packages=(-p millrace-benches) ;;
-        --millrace | --millrace=*) packages=(-p millrace-benches) ;;
-    esac
-done
-
-cargo build --release --locked "${packages[@]}"
-
-if [ "$needs_servers" = yes ]; then
-    # Servers that run there already belong to somebody who stops them.
-    if [ ! -f "$servers/env" ]; then
-        trap 'infra/local/down.sh --dir "$servers"' EXIT
-        trap 'exit 130' INT TERM HUP
-    fi
-    infra/local/up.sh --bench --dir "$servers"
-    set -a
-    # shellcheck source=/dev/null
-    . "$servers/env"
-    set +a
-fi
-"$target/release/bench" "$@"
+measure bench "$@"

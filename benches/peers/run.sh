@@ -16,6 +16,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source-path=SCRIPTDIR source=../../infra/local/lib.sh
 . infra/local/lib.sh
+# shellcheck source-path=SCRIPTDIR source=../lib.sh
+. benches/lib.sh
 
 PEERS=benches/peers
 TARGET=$(realpath -m -- "${CARGO_TARGET_DIR:-target}")
@@ -37,16 +39,9 @@ main() {
     local millrace=${MILLRACE_BIN:-$TARGET/release/millrace}
     [ -n "${MILLRACE_BIN:-}" ] || cargo build --release --locked -p millrace
     find_connect
-    # Servers that run there already belong to somebody who stops them.
-    if [ ! -f "$SERVERS/env" ]; then
-        trap 'infra/local/down.sh --dir "$SERVERS"' EXIT
-        trap 'exit 130' INT TERM HUP
-    fi
-    infra/local/up.sh --bench --dir "$SERVERS"
-    set -a
-    # shellcheck source=/dev/null
-    . "$SERVERS/env"
-    set +a
+    trap finish EXIT
+    trap 'exit 130' INT TERM HUP
+    start_servers "$SERVERS"
     driver "$@" --work "$WORK" --servers "$SERVERS" --millrace "$(realpath -- "$millrace")" \
         --connect-jars "$CONNECT_JARS" --connect-classes "$WORK/classes"
 }

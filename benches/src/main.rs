@@ -38,8 +38,8 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Parser as _;
 use millrace_benches::results::{self, say};
+use millrace_benches::signals::Signals;
 use millrace_benches::{conditions, meter, programs, scratch};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::Cli;
 use crate::record::Kept;
@@ -49,7 +49,7 @@ use crate::suites::Plan;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match (&cli.report, &cli.plot) {
-        (Some(file), _) => record::read(file).map(|kept| print_report(&kept)),
+        (Some(file), _) => results::read(file).map(|kept| print_report(&kept)),
         (None, Some(directory)) => draw(directory, &cli.files),
         (None, None) => measure(&cli),
     };
@@ -123,28 +123,6 @@ async fn run_one(
     };
     scratch.remove().await?;
     Ok(outcome)
-}
-
-/// What asks this program to end.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn received(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
 
 /// Prints the tables. A run whose result was wrong fails the whole.

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use millrace_benches::plot::{self, Bars, Curve, Lines, Measured};
+use millrace_benches::results;
 
 use crate::case::Parameters;
-use crate::record::{self, Kept};
+use crate::record::Kept;
 use crate::report::thousands;
 use crate::rows::{CPU, FoldRow, FoldValue, PER_SECOND, Row, Value, folds, rows};
 
@@ -67,7 +68,7 @@ const PLACES_MIN: usize = 3;
 
 /// Draws what there is to draw of a file of results, and names the files.
 pub fn draw(directory: &Path, file: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let kept = record::read(file)?;
+    let kept: Vec<Kept> = results::read(file)?;
     let stem = file.file_stem().context("a file of results has a name")?;
     fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
     let mut drawn = Vec::new();

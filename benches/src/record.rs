@@ -1,9 +1,5 @@
 //! What is kept of a run: one JSON object a line.
 
-use std::fs;
-use std::path::Path;
-
-use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::case::Case;
@@ -252,15 +248,4 @@ fn checks(failures: &[String]) -> &'static str {
     } else {
         "CHECKS FAILED"
     }
-}
-
-/// Reads all runs of a file.
-pub fn read(file: &Path) -> anyhow::Result<Vec<Kept>> {
-    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    let lines = (1..).zip(text.lines());
-    lines
-        .map(|(number, line)| {
-            serde_json::from_str(line).with_context(|| format!("{}:{number}", file.display()))
-        })
-        .collect()
 }

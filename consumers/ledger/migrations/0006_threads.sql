@@ -17,20 +17,19 @@ alter table balances
 
 -- Threads the rows that are there.
 alter table ledger disable trigger append_only;
-update ledger l set debit_previous = d.previous, credit_previous = c.previous
+update ledger l set debit_previous = p.debit, credit_previous = p.credit
 from (
-    select partition, seq, lag(seq) over w as previous, is_debit
-    from ledger cross join lateral (values (true, debit_account), (false, credit_account)) side (is_debit, account)
-    where verdict = 0
-    window w as (partition by account, currency, partition order by seq)
-) d
-join (
-    select partition, seq, lag(seq) over w as previous, is_debit
-    from ledger cross join lateral (values (true, debit_account), (false, credit_account)) side (is_debit, account)
-    where verdict = 0
-    window w as (partition by account, currency, partition order by seq)
-) c on c.partition = d.partition and c.seq = d.seq and not c.is_debit
-where d.is_debit and l.partition = d.partition and l.seq = d.seq;
+    select partition, seq, max(previous) filter (where is_debit) as debit,
+        max(previous) filter (where not is_debit) as credit
+    from (
+        select partition, seq, is_debit,
+            lag(seq) over (partition by account, currency, partition order by seq) as previous
+        from ledger cross join lateral (values (true, debit_account), (false, credit_account)) side (is_debit, account)
+        where verdict = 0
+    ) sides
+    group by partition, seq
+) p
+where l.partition = p.partition and l.seq = p.seq;
 alter table ledger enable trigger append_only;
 
 update balances b set last_seq = s.last_seq

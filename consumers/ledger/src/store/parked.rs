@@ -7,6 +7,7 @@ use crate::parking::Selection;
 use crate::record::BATCH_BYTES_MAX;
 use crate::store::OpenParked;
 use crate::store::error::Error;
+use crate::store::served;
 
 /// The open records that [`crate::store::Store::open_parked`] gives.
 pub(super) async fn open(
@@ -192,9 +193,7 @@ pub async fn list(
 pub async fn open_partitions(
     connection: &mut PgConnection,
 ) -> Result<Option<(i32, Vec<i32>)>, sqlx::Error> {
-    let partitions = sqlx::query_scalar!("select partitions from millrace.log")
-        .fetch_optional(&mut *connection)
-        .await?;
+    let partitions = served::topic_partitions(connection).await?;
     let open = sqlx::query_scalar!(
         "select partition from millrace.positions where parked_open > 0 order by partition"
     )

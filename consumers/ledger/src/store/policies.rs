@@ -172,10 +172,7 @@ async fn refuse_elsewhere(
     connection: &mut PgConnection,
     account: &AccountId<'_>,
 ) -> Result<(), Error> {
-    let count = sqlx::query_scalar!("select partitions from millrace.log")
-        .fetch_optional(&mut *connection)
-        .await?;
-    let Some(count) = count else {
+    let Some(count) = served::topic_partitions(connection).await? else {
         return Ok(());
     };
     let partition = partition_of(account.as_str().as_bytes(), count);
@@ -191,9 +188,7 @@ async fn bump(
     connection: &mut PgConnection,
     account: Option<&AccountId<'_>>,
 ) -> Result<(), sqlx::Error> {
-    let partitions = sqlx::query_scalar!("select partitions from millrace.log")
-        .fetch_optional(&mut *connection)
-        .await?;
+    let partitions = served::topic_partitions(connection).await?;
     let home = account
         .zip(partitions)
         .map(|(account, count)| partition_of(account.as_str().as_bytes(), count));

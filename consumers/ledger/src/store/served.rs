@@ -141,6 +141,13 @@ pub async fn read(connection: &mut PgConnection) -> Result<Served, sqlx::Error> 
     Ok(Served::from_column(partitions.flatten()))
 }
 
+/// How many partitions the topic has that the database applies; none before a lane has seen it.
+pub async fn topic_partitions(connection: &mut PgConnection) -> Result<Option<i32>, sqlx::Error> {
+    sqlx::query_scalar!("select partitions from millrace.log")
+        .fetch_optional(connection)
+        .await
+}
+
 /// Says what the database serves from now on: partitions that it has begun cannot fall out. Lanes that are at
 /// work begin new ones within ten seconds.
 pub async fn set(connection: &mut PgConnection, served: &Served) -> Result<(), Error> {
@@ -152,9 +159,7 @@ pub async fn set(connection: &mut PgConnection, served: &Served) -> Result<(), E
     if read(&mut db_tx).await? == *served {
         return Ok(());
     }
-    let count = sqlx::query_scalar!("select partitions from millrace.log")
-        .fetch_optional(&mut *db_tx)
-        .await?;
+    let count = topic_partitions(&mut db_tx).await?;
     if let Some((partition, count)) = count.and_then(|count| Some((served.beyond(count)?, count))) {
         return Err(Error::Beyond { partition, count });
     }

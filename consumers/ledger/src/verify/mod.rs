@@ -371,7 +371,7 @@ async fn check_served(
     walks: &[(Start, End)],
     report: &mut Report,
 ) -> Result<(), sqlx::Error> {
-    let count = partitions(connection).await?;
+    let count = served::topic_partitions(connection).await?;
     report.partitions_total = count.map_or(0, |count| report.served.of(count).count());
     if !walks.is_empty() && count.is_none() {
         let detail = "there are positions, and no topic that they belong to";
@@ -412,12 +412,6 @@ async fn compare_sums(
 /// The topic that the database applies; none before a lane has seen it.
 pub async fn topic(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar!("select topic from millrace.log")
-        .fetch_optional(connection)
-        .await
-}
-
-async fn partitions(connection: &mut PgConnection) -> Result<Option<i32>, sqlx::Error> {
-    sqlx::query_scalar!("select partitions from millrace.log")
         .fetch_optional(connection)
         .await
 }
