@@ -61,6 +61,10 @@ pub struct Cli {
     /// How often each case is run.
     #[arg(long, default_value_t = 1)]
     pub runs: usize,
+    /// Runs before the first that are not kept, of single posts at 5,000/s: a broker that has just been started is
+    /// still compiling itself, on the cores that are measured.
+    #[arg(long, default_value_t = 2)]
+    pub practice: usize,
     #[command(flatten)]
     pub settings: Settings,
 }

@@ -38,9 +38,13 @@ use clap::Parser as _;
 use millrace_benches::results::{self, say};
 use millrace_benches::signals::Signals;
 
+use crate::case::{Case, Shape};
 use crate::cli::Cli;
 use crate::record::Record;
 use crate::run::OpenLoop;
+
+/// What runs that are not kept offer.
+const PRACTICE: Case = Case::new(Shape::Single, 5_000, 1);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -68,16 +72,21 @@ async fn measure_all(cli: &Cli) -> anyhow::Result<(Vec<Record>, bool)> {
     let open_loop = OpenLoop::new(cli)?;
     let mut signals = Signals::new()?;
     let cases = cli.cases();
-    let total = cases.len() * cli.runs;
+    let total = cli.practice + cases.len() * cli.runs;
     let mut records = Vec::with_capacity(total);
     let mut failed = false;
+    let practice = std::iter::repeat_n(&PRACTICE, cli.practice);
     // Every case once, then every case again: a machine that drifts drifts for all of them.
-    for (place, case) in (1..).zip(cases.iter().cycle().take(total)) {
-        say(&format!("[{place}/{total}] {case}"));
+    let all = practice.chain(cases.iter().cycle()).take(total);
+    for (done, (place, case)) in (1..).zip(all).enumerate() {
+        let is_practice = done < cli.practice;
+        let kept = if is_practice { ", not kept" } else { "" };
+        say(&format!("[{place}/{total}] {case}{kept}"));
         let Some(outcome) = open_loop.run(*case, place, &mut signals).await? else {
             bail!("interrupted");
         };
         match outcome {
+            Ok(record) if is_practice => say(&record.summary()),
             Ok(record) => {
                 results::append(&cli.results, &record)?;
                 say(&record.summary());

@@ -1,4 +1,4 @@
-//! The pool, and what its errors mean for a client.
+//! The pools, and what errors of the database mean for a client.
 
 use std::time::Duration;
 
@@ -15,13 +15,11 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 pub const STATEMENT_TIMEOUT: &str = "5s";
 
 /// A query that a role with no more than `reports` may ask, that changes nothing and that ends.
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 8] = [
     ("role", "millrace_reader"),
     ("default_transaction_read_only", "on"),
     ("statement_timeout", STATEMENT_TIMEOUT),
     ("idle_in_transaction_session_timeout", "10s"),
-    // Accounts differ by orders of magnitude: the plan for one is wrong for another.
-    ("plan_cache_mode", "force_custom_plan"),
     // Compiling costs more than any of these queries gains by it.
     ("jit", "off"),
     ("tcp_keepalives_idle", "10"),
@@ -29,16 +27,52 @@ const SETTINGS: [(&str, &str); 9] = [
     ("tcp_keepalives_count", "3"),
 ];
 
-/// A pool that connects when it is first asked, with at most this many connections.
-pub fn pool(database: PgConnectOptions, connections_max: u32) -> PgPool {
+/// For queries whose best plan depends on what is asked for: accounts differ by orders of magnitude.
+const PLANNED_EACH_TIME: [(&str, &str); 1] = [("plan_cache_mode", "force_custom_plan")];
+
+/// For queries by key, which have one good plan: making it takes three times as long as following it. No plan
+/// that was made while a table was empty may be a scan of all of it, for it stays.
+const PLANNED_ONCE: [(&str, &str); 4] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+];
+
+/// Connections to the database, opened when they are first needed.
+#[derive(Debug, Clone)]
+pub struct Pools {
+    /// For queries by key.
+    pub by_key: PgPool,
+    /// For all others.
+    pub any: PgPool,
+}
+
+impl Pools {
+    /// With at most so many connections, and at least one each.
+    pub fn new(database: PgConnectOptions, connections_max: u32) -> Self {
+        let database = database
+            .application_name("millrace query")
+            .options(SETTINGS);
+        let by_key = connections_max / 2;
+        Self {
+            by_key: pool(database.clone(), by_key, &PLANNED_ONCE),
+            any: pool(database, connections_max - by_key, &PLANNED_EACH_TIME),
+        }
+    }
+
+    /// Closes the connections.
+    pub async fn close(&self) {
+        self.by_key.close().await;
+        self.any.close().await;
+    }
+}
+
+fn pool(database: PgConnectOptions, connections_max: u32, planning: &[(&str, &str)]) -> PgPool {
     PgPoolOptions::new()
-        .max_connections(connections_max)
+        .max_connections(connections_max.max(1))
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .connect_lazy_with(
-            database
-                .application_name("millrace query")
-                .options(SETTINGS),
-        )
+        .connect_lazy_with(database.options(planning.iter().copied()))
 }
 
 /// Why there is no answer.

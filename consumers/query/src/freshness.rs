@@ -27,7 +27,7 @@ const UNKNOWN: HeaderValue = HeaderValue::from_static("unknown");
 /// How long a picture is reused.
 const REUSE: Duration = Duration::from_millis(100);
 /// The same for positions, while somebody waits for one.
-const GLANCE: Duration = Duration::from_millis(4);
+const GLANCE: Duration = Duration::from_millis(2);
 
 /// The longest wait for a position.
 pub const WAIT_MAX_MS: u32 = 10_000;

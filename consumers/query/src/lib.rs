@@ -7,7 +7,7 @@
 //! | [`reports`] | the views as data: one description for SQL, JSON, CSV and the document |
 //! | [`store`] | the other statements |
 //! | [`freshness`] | how fresh an answer is; waiting until it is fresh enough |
-//! | [`database`] | the pool; what its errors mean for a client |
+//! | [`database`] | the pools; what its errors mean for a client |
 
 pub mod api;
 pub mod console;
@@ -18,9 +18,9 @@ pub mod store;
 
 use axum::Router;
 use serde_json::{Value, json};
-use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 
+use crate::database::Pools;
 use crate::freshness::Freshness;
 
 /// What the service needs.
@@ -28,14 +28,14 @@ use crate::freshness::Freshness;
 pub struct Options {
     /// The database; the user must be a member of `millrace_reader`.
     pub database: PgConnectOptions,
-    /// The most connections to it.
+    /// The most connections to it, and at least two.
     pub connections_max: u32,
 }
 
 /// The service. Clones share everything.
 #[derive(Debug, Clone)]
 pub struct Query {
-    pool: PgPool,
+    pools: Pools,
     freshness: Freshness,
     console: console::Cache,
 }
@@ -43,11 +43,11 @@ pub struct Query {
 impl Query {
     /// Connects when the first request comes; the database may be away at any time.
     pub fn new(options: Options) -> Self {
-        let pool = database::pool(options.database, options.connections_max);
+        let pools = Pools::new(options.database, options.connections_max);
         Self {
-            freshness: Freshness::new(pool.clone()),
+            freshness: Freshness::new(pools.by_key.clone()),
             console: console::Cache::default(),
-            pool,
+            pools,
         }
     }
 
@@ -79,6 +79,6 @@ impl Query {
 
     /// Closes the connections.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.pools.close().await;
     }
 }

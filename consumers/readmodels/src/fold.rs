@@ -22,6 +22,12 @@ impl Range {
     }
 }
 
+/// How much the ranges are together.
+pub(crate) fn seqs(ranges: &[Range]) -> u64 {
+    let seqs = ranges.iter().map(|range| range.seqs().max(0)).sum::<i64>();
+    seqs.unsigned_abs()
+}
+
 /// Folds ranges whose position rows this database transaction has locked, and moves the positions.
 /// Gives the number of slices written.
 pub(crate) async fn fold_and_advance(
@@ -84,12 +90,10 @@ async fn advance(
     }
 }
 
-/// Counts a fold that worked.
-#[expect(clippy::cast_sign_loss, reason = "ranges do not run backwards")]
-pub(crate) fn count(model: &Model, ranges: &[Range], slices: u64, took: Duration) {
-    let seqs: i64 = ranges.iter().map(Range::seqs).sum();
+/// Counts a fold that worked: of so many `seq`, into so many slices.
+pub(crate) fn count(model: &Model, seqs: u64, slices: u64, took: Duration) {
     metrics::counter!(telemetry::FOLDS, "model" => model.name).increment(1);
-    metrics::counter!(telemetry::SEQS, "model" => model.name).increment(seqs as u64);
+    metrics::counter!(telemetry::SEQS, "model" => model.name).increment(seqs);
     metrics::counter!(telemetry::ROWS, "model" => model.name).increment(slices);
     metrics::histogram!(telemetry::FOLD_SECONDS, "model" => model.name).record(took);
 }

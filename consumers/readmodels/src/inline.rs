@@ -5,7 +5,7 @@ use std::time::Instant;
 use sqlx::PgConnection;
 
 use crate::error::Error;
-use crate::fold::{Range, count, fold_and_advance};
+use crate::fold::{Range, count, fold_and_advance, seqs};
 use crate::model::Model;
 use crate::positions;
 
@@ -64,13 +64,38 @@ pub async fn fold_inline(
                 return Err(Failed { error, partitions });
             }
         };
-        count(model, &ranges, slices, started.elapsed());
+        count(model, seqs(&ranges), slices, started.elapsed());
     }
     Ok(Inline {
         slices,
         folded: within.len(),
         behind: ends.len() - within.len(),
     })
+}
+
+/// The same for what is without trouble, in one statement: partitions that are there, that nobody else has in hand
+/// and where no fold has failed. Gives whether those were all; if not, [`fold_inline`] sees to the rest. After an error
+/// nothing of the caller's database transaction counts: there is no savepoint.
+pub async fn fold_untroubled(
+    connection: &mut PgConnection,
+    model: &Model,
+    ends: &[(i32, i64)],
+    gap_max: i64,
+) -> Result<bool, Error> {
+    let started = Instant::now();
+    let (partitions, next_seqs): (Vec<_>, Vec<_>) = ends.iter().copied().unzip();
+    let (folded, seqs, slices): (i64, i64, i64) = sqlx::query_as(model.fold_up_to.clone())
+        .bind(model.name)
+        .bind(partitions)
+        .bind(next_seqs)
+        .bind(gap_max)
+        .fetch_one(connection)
+        .await?;
+    if seqs != 0 {
+        let [seqs, slices] = [seqs, slices].map(i64::unsigned_abs);
+        count(model, seqs, slices, started.elapsed());
+    }
+    Ok(usize::try_from(folded).ok() == Some(ends.len()))
 }
 
 /// The ranges to fold now, their positions locked.

@@ -34,7 +34,7 @@ pub mod telemetry;
 mod verify;
 
 pub use error::Error;
-pub use inline::{Failed, INLINE_GAP_MAX, Inline, fold_inline};
+pub use inline::{Failed, INLINE_GAP_MAX, Inline, fold_inline, fold_untroubled};
 pub use install::install;
 pub use model::{Mode, Model, all};
 pub use positions::record_failure;

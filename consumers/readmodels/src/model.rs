@@ -23,12 +23,31 @@ const FILES: [&str; 3] = [
     include_str!("../models/flows.sql"),
 ];
 
-/// What `posted` stands for in a fold. `offset 0` is a fence: each range is one scan of the primary
+/// The ranges of a fold that are named.
+const NAMED: &str = "with r as (
+    select * from unnest($1::int[], $2::bigint[], $3::bigint[]) as r (partition, from_seq, next_seq)
+)";
+
+/// The ranges from where a model $1 is up to the ends $2, $3 of partitions, of those that are not in trouble: nobody
+/// else has them in hand, no fold has failed there, no more than $4 is to be folded. Their positions move.
+const MOVED: &str = "with found as (
+    select m.partition, m.seq, e.next_seq
+    from unnest($2::int[], $3::bigint[]) as e (partition, next_seq)
+    join read_model_positions m on m.model = $1 and m.partition = e.partition
+    where m.error is null and e.next_seq - m.seq between 0 and $4
+    for update of m skip locked
+), r as (
+    update read_model_positions p set seq = f.next_seq, updated_at = now()
+    from found f
+    where p.model = $1 and p.partition = f.partition
+    returning p.partition, f.seq as from_seq, f.next_seq
+)";
+
+/// What `posted` stands for in a fold of ranges `r`. `offset 0` is a fence: each range is one scan of the primary
 /// key, whatever the planner believes about the size of the ledger.
-const POSTED: &str = "with posted as (
+const POSTED: &str = ", posted as (
     select l.*
-    from unnest($1::int[], $2::bigint[], $3::bigint[]) as r (partition, from_seq, next_seq)
-    cross join lateral (
+    from r cross join lateral (
         select * from ledger
         where ledger.partition = r.partition and ledger.seq >= r.from_seq and ledger.seq < r.next_seq
             and ledger.verdict = 0
@@ -81,6 +100,9 @@ pub struct Model {
     /// The same for ranges that begin at `seq` 0, where no slice can be there yet. Each slice is then
     /// inserted without being looked for: a quarter to a third less.
     pub(crate) first_fold: SqlStr,
+    /// $1 the model, $2 and $3 the ends of partitions, $4 the most to fold of each: moves the positions and folds
+    /// up to there. Gives the numbers of partitions, `seq` and slices.
+    pub(crate) fold_up_to: SqlStr,
 }
 
 /// What is wrong with a model's file.
@@ -142,14 +164,23 @@ fn parse(file: &'static str) -> Result<Model, ParseError> {
         }
     }
     let (first_fold, _) = fold.split_once(ON_CONFLICT).unwrap_or((fold, ""));
+    let fold_up_to = [
+        MOVED,
+        POSTED,
+        ", folded as (\n",
+        fold,
+        "\nreturning 1)
+        select count(*), coalesce(sum(next_seq - from_seq), 0)::bigint, (select count(*) from folded) from r",
+    ];
     Ok(Model {
         name,
         mode,
         cost,
         table,
         view,
-        fold: AssertSqlSafe([POSTED, fold].concat()).into_sql_str(),
-        first_fold: AssertSqlSafe([POSTED, first_fold].concat()).into_sql_str(),
+        fold: AssertSqlSafe([NAMED, POSTED, fold].concat()).into_sql_str(),
+        first_fold: AssertSqlSafe([NAMED, POSTED, first_fold].concat()).into_sql_str(),
+        fold_up_to: AssertSqlSafe(fold_up_to.concat()).into_sql_str(),
     })
 }
 
@@ -197,7 +228,7 @@ mod tests {
             "create or replace view reports.sums as select 1;"
         );
         let fold = model.fold.as_str();
-        assert!(fold.starts_with("with posted as ("), "{fold}");
+        assert!(fold.starts_with("with r as ("), "{fold}");
         assert!(fold.ends_with("on conflict do nothing"), "{fold}");
         let first_fold = model.first_fold.as_str();
         assert_eq!(

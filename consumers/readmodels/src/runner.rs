@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
-use crate::fold::{Range, count, fold_and_advance};
+use crate::fold::{Range, count, fold_and_advance, seqs};
 use crate::model::{Model, all};
 use crate::plan::{Claim, FOLD_SEQS_MAX, claims};
 use crate::positions::{self, Lag};
@@ -233,7 +233,7 @@ async fn fold_claim(connection: &mut PgConnection, claim: &Claim) -> Result<bool
     match fold_and_advance(&mut db_tx, model, &ranges).await {
         Ok(slices) => {
             db_tx.commit().await?;
-            count(model, &ranges, slices, started.elapsed());
+            count(model, seqs(&ranges), slices, started.elapsed());
             if claim.is_retry {
                 tracing::info!(
                     model = model.name,

@@ -38,6 +38,9 @@ const HINT_ANSWER_MAX: Duration = Duration::from_secs(5);
 /// less than he would wait for a processor that is busy with more batches.
 const PACE: Duration = Duration::from_millis(8);
 
+/// As much longer for each record of a batch: the more comes in, the more a larger batch saves.
+const PACE_PER_RECORD: Duration = Duration::from_micros(50);
+
 /// A batch of more records is not small.
 const PACED_RECORDS_MAX: usize = 1_000;
 
@@ -304,7 +307,8 @@ impl Log for KafkaLog {
         tokio::time::sleep_until(self.paced_until.into()).await;
         let event = self.hand_out(wait, intake);
         if (1..=PACED_RECORDS_MAX).contains(&intake.len()) {
-            self.paced_until = Instant::now() + PACE;
+            let records = u32::try_from(intake.len()).unwrap_or(u32::MAX);
+            self.paced_until = Instant::now() + PACE + records * PACE_PER_RECORD;
         }
         event
     }

@@ -11,6 +11,7 @@
 //! | [`policies`] | setting and showing what accounts may do |
 //! | [`positions`] | what operators see of positions, and accept |
 //! | [`slices`] | adding to balances |
+//! | [`small`] | the rows of a small batch in one statement |
 //! | [`socket`] | small messages at once |
 //! | [`tid`] | where a row lies |
 //! | [`schema`] | migrations and what the code knows better than SQL |
@@ -28,6 +29,7 @@ mod read;
 pub mod schema;
 pub mod served;
 mod slices;
+mod small;
 mod socket;
 mod tid;
 mod write;

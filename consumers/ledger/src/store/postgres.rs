@@ -17,7 +17,7 @@ use crate::store::copy::{COPY_LEDGER, COPY_PARKED, COPY_REFUSED, Rows};
 use crate::store::error::{During, Error};
 use crate::store::{
     Attached, LockWait, OpenParked, PartitionStatus, Policies, Position, Store, frozen, parked,
-    read, schema, slices, socket, write,
+    read, schema, slices, small, socket, write,
 };
 
 /// No statement of a batch takes this long on a working database; beyond, the connection is given up.
@@ -50,6 +50,10 @@ pub struct Postgres {
     opened: u64,
     in_transaction: bool,
     rows: Rows,
+    /// A small batch has failed, and is written by the statements that tell more of failures.
+    takes_long_way: bool,
+    /// No inline read model is behind in the partitions of the last batch: they are folded without a savepoint.
+    models_up_to_date: bool,
 }
 
 impl Postgres {
@@ -62,6 +66,8 @@ impl Postgres {
             opened: 0,
             in_transaction: false,
             rows: Rows::default(),
+            takes_long_way: false,
+            models_up_to_date: false,
         }
     }
 
@@ -87,21 +93,27 @@ impl Postgres {
 
     async fn write_rows(&mut self, outcome: &Outcome<'_>, buffer: &mut Rows) -> Result<(), Error> {
         let at = outcome.recorded_at;
+        let is_small = small::fits(outcome) && !self.takes_long_way;
+        self.takes_long_way = true;
         let connection = self.transaction()?;
-        let slices = slices::add(connection, &outcome.balances, buffer).await?;
         let (ledger, refused, parked) = (&outcome.ledger, &outcome.refused, &outcome.parked);
-        let during = During::LedgerRows;
-        write::copy(
-            connection,
-            COPY_LEDGER,
-            during,
-            ledger,
-            buffer,
-            |to, rows| {
-                to.ledger(rows, at, &slices);
-            },
-        )
-        .await?;
+        if is_small {
+            small::write(connection, outcome).await?;
+        } else {
+            let slices = slices::add(connection, &outcome.balances, buffer).await?;
+            let during = During::LedgerRows;
+            write::copy(
+                connection,
+                COPY_LEDGER,
+                during,
+                ledger,
+                buffer,
+                |to, rows| {
+                    to.ledger(rows, at, &slices);
+                },
+            )
+            .await?;
+        }
         let during = During::Other;
         write::copy(
             connection,
@@ -201,7 +213,12 @@ impl Store for Postgres {
                 write::resolutions(connection, &outcome.resolutions, outcome.recorded_at).await?;
             }
             write::advances(connection, &outcome.advances).await?;
-            write::fold_inline(connection, &outcome.advances).await
+            let at_once = std::mem::take(&mut self.models_up_to_date);
+            let connection = self.transaction()?;
+            self.models_up_to_date = at_once
+                && write::fold_untroubled(connection, &outcome.advances).await?
+                || write::fold_inline(self.transaction()?, &outcome.advances).await?;
+            Ok(())
         })
     }
 
@@ -211,6 +228,7 @@ impl Store for Postgres {
             Ok(())
         })?;
         self.in_transaction = false;
+        self.takes_long_way = false;
         Ok(())
     }
 

@@ -71,28 +71,29 @@ pub(super) async fn lock(
     partitions: &[i32],
     wait: LockWait,
 ) -> Result<Vec<Position>, Error> {
-    use std::fmt::Write as _;
     let (owner, other) = match wait {
         LockWait::Normal => (OWNER_TIMEOUT, LOCK_TIMEOUT),
         LockWait::Short => (LOCK_TIMEOUT_SHORT, LOCK_TIMEOUT_SHORT),
     };
-    let mut begin = format!("begin; set local lock_timeout = '{owner}'");
-    for partition in partitions {
-        let _ = write!(
-            begin,
-            "; select pg_advisory_xact_lock({LOCK_CLASS}, {partition})"
-        );
-    }
-    let _ = write!(begin, "; set local lock_timeout = '{other}'");
+    let begin = format!("begin; set local lock_timeout = '{owner}'");
     sqlx::raw_sql(AssertSqlSafe(begin))
         .execute(&mut *connection)
         .await?;
+    // What depends on no row comes first: the advisory locks, in the array's order. The rows were read before them,
+    // but `for update` gives each as it is now.
     let rows = sqlx::query_as!(
         PositionRow,
         "select partition, incarnation, position, next_seq, next_batch, chain_head, policy_version,
              parked_open, anchor_offset, anchor_timestamp, anchor_digest
-         from millrace.positions where partition = any($1) order by partition for update",
-        partitions
+         from millrace.positions
+         where partition = any($1) and (
+             select set_config('lock_timeout', $3, true)
+             from (select count(pg_advisory_xact_lock($2, p)) from unnest($1) p) locked
+             where locked.count >= 0) is not null
+         order by partition for update",
+        partitions,
+        LOCK_CLASS,
+        other
     )
     .fetch_all(&mut *connection)
     .await?;

@@ -143,6 +143,6 @@ async fn insert(
 }
 
 /// Somebody else has changed slices, without the partition's lock.
-fn elsewhere() -> Error {
+pub(super) fn elsewhere() -> Error {
     Error::Retry("slices of balances were changed meanwhile".into())
 }

@@ -160,19 +160,39 @@ pub(super) async fn advances(
     }
 }
 
-/// Folds the inline read models. A model whose fold fails is left behind; the ledger goes on.
+fn inline_models() -> impl Iterator<Item = &'static Model> {
+    let models = millrace_readmodels::all().iter();
+    models.filter(|model| model.mode == Mode::Inline)
+}
+
+/// Folds the inline read models where nothing is wrong with them. Gives whether that was everywhere; when one fails,
+/// the batch has failed.
+pub(super) async fn fold_untroubled(
+    connection: &mut PgConnection,
+    advances: &[Advance],
+) -> Result<bool, Error> {
+    let ends = ends(advances);
+    for model in inline_models() {
+        let gap_max = INLINE_GAP_MAX;
+        match millrace_readmodels::fold_untroubled(connection, model, &ends, gap_max).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(millrace_readmodels::Error::Unavailable(error)) => return Err(error.into()),
+            Err(millrace_readmodels::Error::Broken(failure)) => return Err(Error::Retry(failure)),
+        }
+    }
+    Ok(true)
+}
+
+/// Folds the inline read models. A model whose fold fails is left behind; the ledger goes on. Gives whether none is
+/// behind anywhere.
 pub(super) async fn fold_inline(
     connection: &mut PgConnection,
     advances: &[Advance],
-) -> Result<(), Error> {
-    let ends: Vec<_> = advances
-        .iter()
-        .map(|a| (a.numbers.partition, a.numbers.next_seq))
-        .collect();
-    for model in millrace_readmodels::all()
-        .iter()
-        .filter(|model| model.mode == Mode::Inline)
-    {
+) -> Result<bool, Error> {
+    let ends = ends(advances);
+    let mut is_up_to_date = true;
+    for model in inline_models() {
         // Whoever works on the model's table (an index, a migration) is not waited for with the
         // partitions locked.
         let begin = format!("savepoint fold; set local lock_timeout = '{LOCK_TIMEOUT_SHORT}'");
@@ -180,7 +200,8 @@ pub(super) async fn fold_inline(
             .execute(&mut *connection)
             .await?;
         match millrace_readmodels::fold_inline(connection, model, &ends, INLINE_GAP_MAX).await {
-            Ok(_) => {
+            Ok(done) => {
+                is_up_to_date &= done.behind == 0;
                 let end =
                     format!("release savepoint fold; set local lock_timeout = '{LOCK_TIMEOUT}'");
                 sqlx::raw_sql(AssertSqlSafe(end))
@@ -195,6 +216,7 @@ pub(super) async fn fold_inline(
                 error: millrace_readmodels::Error::Broken(failure),
                 partitions,
             }) => {
+                is_up_to_date = false;
                 sqlx::raw_sql("rollback to savepoint fold")
                     .execute(&mut *connection)
                     .await?;
@@ -202,7 +224,15 @@ pub(super) async fn fold_inline(
             }
         }
     }
-    Ok(())
+    Ok(is_up_to_date)
+}
+
+/// Where the partitions end: the next `seq` of each.
+fn ends(advances: &[Advance]) -> Vec<(i32, i64)> {
+    let numbers = advances.iter().map(|advance| advance.numbers);
+    numbers
+        .map(|numbers| (numbers.partition, numbers.next_seq))
+        .collect()
 }
 
 async fn leave_behind(

@@ -61,7 +61,7 @@ pub async fn show(
 ) -> Result<Response, Error> {
     let account = account_of(path)?;
     let as_of = fresh_for(&query, &uri).await?;
-    let balances = balances(&query.pool, &account).await?;
+    let balances = balances(&query.pools.by_key, &account).await?;
     Ok(if balances.is_empty() {
         let detail = format!("nothing of account {account} is posted yet");
         let problem = Problem::new(StatusCode::NOT_FOUND, "account_not_found", detail);
@@ -99,7 +99,8 @@ pub async fn transactions(
     let cursor = params.take("cursor");
     params.end()?;
     let as_of = fresh(&query, waiting, None).await?;
-    let (transactions, next) = of_account(&query.pool, &account, cursor.as_deref(), limit).await?;
+    let (transactions, next) =
+        of_account(&query.pools.by_key, &account, cursor.as_deref(), limit).await?;
     Ok(json(as_of, &Entries { transactions, next }))
 }
 

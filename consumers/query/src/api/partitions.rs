@@ -46,7 +46,7 @@ struct Fresh {
 )]
 pub async fn list(State(query): State<Query>, uri: Uri) -> Result<Response, Error> {
     let as_of = fresh_for(&query, &uri).await?;
-    let partitions = all(&query.pool).await?;
+    let partitions = all(&query.pools.any).await?;
     Ok(json(as_of, &Partitions { partitions }))
 }
 
@@ -61,7 +61,7 @@ pub async fn list(State(query): State<Query>, uri: Uri) -> Result<Response, Erro
 )]
 pub async fn freshness(State(query): State<Query>, uri: Uri) -> Result<Response, Error> {
     let as_of = fresh_for(&query, &uri).await?;
-    let partitions = all(&query.pool).await?;
+    let partitions = all(&query.pools.any).await?;
     let seconds = partitions.iter().map(|p| p.lag_seconds);
     let body = Fresh {
         as_of: as_of.time().map(|time| time.to_string()),
@@ -70,7 +70,7 @@ pub async fn freshness(State(query): State<Query>, uri: Uri) -> Result<Response,
         lag_seconds: seconds
             .reduce(|a, b| a.zip(b).map(|(a, b)| a.max(b)))
             .flatten(),
-        read_models: read_models(&query.pool).await?,
+        read_models: read_models(&query.pools.any).await?,
     };
     Ok(json(as_of, &body))
 }

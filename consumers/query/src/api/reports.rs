@@ -61,7 +61,7 @@ pub async fn show(
     }
     params.end()?;
     let as_of = fresh(&query, waiting, report.model).await?;
-    let page = fetch(&query.pool, report, &filters, cursor.as_deref(), limit).await?;
+    let page = fetch(&query.pools.any, report, &filters, cursor.as_deref(), limit).await?;
     let bytes = match format {
         Format::Json => {
             let rows = page.rows.iter().map(|row| Object(report, row)).collect();

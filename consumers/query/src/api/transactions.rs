@@ -48,7 +48,7 @@ pub async fn show(
         .parse::<Uuid>()
         .map_err(|_| wrong("invalid_id", "id", "a transaction's id is a UUID"))?;
     let as_of = fresh_for(&query, &uri).await?;
-    let (records, more_records) = by_id(&query.pool, id).await?;
+    let (records, more_records) = by_id(&query.pools.by_key, id).await?;
     let mut records = records.into_iter();
     Ok(match records.next() {
         Some(decisive) => json(

@@ -45,7 +45,7 @@ pub async fn show(
 ) -> Result<Page, Failed> {
     let asked = asked(account_of(path)?, &uri)?;
     let as_of = query.freshness.as_of(None).await?;
-    let balances = balances(&query.pool, &asked.account).await?;
+    let balances = balances(&query.pools.by_key, &asked.account).await?;
     let title = format!("Account {}", asked.account);
     // Where most happens.
     let Some(first) = balances.iter().max_by_key(|b| b.transactions) else {
@@ -65,7 +65,12 @@ pub async fn show(
     })?;
     let (curve, entries) = tokio::join!(
         curve(&query, &asked, &chosen.currency),
-        of_account(&query.pool, &asked.account, asked.cursor.as_deref(), ROWS),
+        of_account(
+            &query.pools.by_key,
+            &asked.account,
+            asked.cursor.as_deref(),
+            ROWS
+        ),
     );
     let (entries, next) = entries?;
     let body = html! {
@@ -118,7 +123,7 @@ fn asked(account: String, uri: &Uri) -> Result<Asked, Problem> {
 
 /// By day where there are days to tell apart, else by transaction.
 async fn curve(query: &Query, asked: &Asked, currency: &str) -> Result<(By, Vec<Point>), Error> {
-    let (pool, account) = (&query.pool, &asked.account);
+    let (pool, account) = (&query.pools.any, &asked.account);
     if asked.by != Some(By::Transaction) {
         let days = by_day(pool, account, currency).await?;
         if asked.by.is_some() || days.len() >= DAYS_MIN {

@@ -28,7 +28,7 @@ const LAG_ATTENTION_SECONDS: f64 = 5.0;
 pub async fn show(State(query): State<Query>, uri: Uri) -> Result<Page, Failed> {
     Params::of(&uri)?.end()?;
     let as_of = query.freshness.as_of(None).await?;
-    let (pool, console) = (&query.pool, &query.console);
+    let (pool, console) = (&query.pools.any, &query.console);
     let (partitions, models, rates, totals, largest, latest) = tokio::join!(
         all(pool),
         read_models(pool),

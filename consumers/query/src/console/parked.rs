@@ -31,8 +31,14 @@ pub async fn show(State(query): State<Query>, uri: Uri) -> Result<Page, Failed> 
     filters.extend(reason.clone());
     let as_of = query.freshness.as_of(None).await?;
     let (page, counts) = tokio::join!(
-        fetch(&query.pool, report, &filters, cursor.as_deref(), ROWS_MAX),
-        query.console.parked.get(parked_by_reason(&query.pool)),
+        fetch(
+            &query.pools.any,
+            report,
+            &filters,
+            cursor.as_deref(),
+            ROWS_MAX
+        ),
+        query.console.parked.get(parked_by_reason(&query.pools.any)),
     );
     let page = page?;
     let reason = reason.map(|(_, reason)| reason);

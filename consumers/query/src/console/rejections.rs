@@ -23,7 +23,7 @@ pub async fn show(State(query): State<Query>, uri: Uri) -> Result<Page, Failed> 
     let as_of = query.freshness.as_of(None).await?;
     let (page, counts) = tokio::join!(
         fetch(
-            &query.pool,
+            &query.pools.any,
             report,
             &filters,
             cursor.as_deref(),
@@ -32,7 +32,7 @@ pub async fn show(State(query): State<Query>, uri: Uri) -> Result<Page, Failed> 
         query
             .console
             .rejections
-            .get(rejections_by_reason(&query.pool)),
+            .get(rejections_by_reason(&query.pools.any)),
     );
     let page = page?;
     let reason = filters.first().map(|(_, reason)| reason.as_str());

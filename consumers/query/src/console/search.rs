@@ -29,12 +29,12 @@ pub async fn show(State(query): State<Query>, uri: Uri) -> Result<Response, Fail
     }
     let as_of = query.freshness.as_of(None).await?;
     if AccountId::parse(sought.as_str().into()).is_ok()
-        && !balances(&query.pool, &sought).await?.is_empty()
+        && !balances(&query.pools.by_key, &sought).await?.is_empty()
     {
         return Ok(Redirect::to(&text::account_path(&sought)).into_response());
     }
     let found = if can_begin_an_account(&sought) {
-        beginning_with(&query.pool, &sought, FOUND_MAX).await?
+        beginning_with(&query.pools.any, &sought, FOUND_MAX).await?
     } else {
         Vec::new()
     };

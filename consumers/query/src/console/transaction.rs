@@ -25,7 +25,7 @@ pub async fn show(
         .map_err(|_| wrong("invalid_id", "id", "a transaction's id is a UUID"))?;
     Params::of(&uri)?.end()?;
     let as_of = query.freshness.as_of(None).await?;
-    let (records, more) = by_id(&query.pool, id).await?;
+    let (records, more) = by_id(&query.pools.by_key, id).await?;
     let title = format!("Transaction {id}");
     Ok(match records.split_first() {
         Some((decisive, others)) => {

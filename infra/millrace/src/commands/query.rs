@@ -35,7 +35,7 @@ pub struct Flags {
     listen: Listen,
     #[command(flatten)]
     admin: Admin,
-    /// The most connections to the database.
+    /// The most connections to the database, and at least two.
     #[arg(long, env = "MILLRACE_QUERY_CONNECTIONS", default_value = "10")]
     connections: NonZeroU32,
 }
