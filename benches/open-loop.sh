@@ -9,6 +9,7 @@
 #   benches/open-loop.sh --dev --shape single,ndjson --rate 1000
 #   benches/open-loop.sh --millrace PATH --seconds 5           a millrace that is built already
 #   benches/open-loop.sh --report benches/results/open-loop.jsonl
+#   benches/open-loop.sh --plot target/plots benches/results/open-loop.jsonl
 
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -70,6 +70,14 @@ impl Latency {
         Ok(Self::of(&histogram))
     }
 
+    /// Percentiles, such as 99.9, and their latencies in milliseconds.
+    pub fn at(&self, percentiles: &[f64]) -> anyhow::Result<Vec<(f64, f64)>> {
+        let mut histogram = histogram();
+        self.add_to(&mut histogram)?;
+        let at = |p: &f64| (*p, millis(histogram.value_at_percentile(*p)));
+        Ok(percentiles.iter().map(at).collect())
+    }
+
     /// For tables: p50 / p99 / p99.9 / max.
     pub fn cells(&self) -> String {
         if self.samples == 0 {
@@ -134,5 +142,15 @@ mod tests {
     fn no_latency_is_no_figure() {
         assert_eq!(of(&[]).cells(), "");
         assert_eq!(of(&[2]).cells(), "2.0 / 2.0 / 2.0 / 2.0");
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_histogram() {
+        let found = of(&[1, 2, 3, 100]).at(&[50.0, 99.0]).unwrap();
+        let close = |(place, ms): (f64, f64), (p, wanted): (f64, f64)| {
+            place.total_cmp(&p).is_eq() && (ms - wanted).abs() < wanted / 100.0
+        };
+        assert!(close(found[0], (50.0, 2.0)), "{found:?}");
+        assert!(close(found[1], (99.0, 100.0)), "{found:?}");
     }
 }

@@ -1,9 +1,7 @@
 //! Charts of kept runs: cases side by side, what the cost depends on, and read models.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use millrace_benches::plot::{self, Bars, Curve, Lines, Measured};
 use millrace_benches::results;
 
@@ -69,15 +67,7 @@ const PLACES_MIN: usize = 3;
 /// Draws what there is to draw of a file of results, and names the files.
 pub fn draw(directory: &Path, file: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let kept: Vec<Kept> = results::read(file)?;
-    let stem = file.file_stem().context("a file of results has a name")?;
-    fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
-    let mut drawn = Vec::new();
-    for (suffix, svg) in pictures(&kept)? {
-        let path = directory.join(format!("{}-{suffix}.svg", stem.display()));
-        fs::write(&path, svg).with_context(|| path.display().to_string())?;
-        drawn.push(path);
-    }
-    Ok(drawn)
+    plot::save(directory, file, pictures(&kept)?)
 }
 
 /// Pictures by the end of their names.

@@ -23,18 +23,19 @@ Examples:
   open-loop --shape single --rate 5000
   open-loop --shape ndjson,array --rate 10000,20000 --items 100 --runs 3
   open-loop --dev --shape single --rate 1000
-  open-loop --report benches/results/open-loop.jsonl"
+  open-loop --report benches/results/open-loop.jsonl
+  open-loop --plot target/plots benches/results/open-loop.jsonl"
 )]
 pub struct Cli {
     /// Kafka brokers, host:port, comma-separated.
-    #[arg(long, env = "MILLRACE_BROKERS", required_unless_present_any = ["report", "dev"])]
+    #[arg(long, env = "MILLRACE_BROKERS", required_unless_present_any = ["report", "plot", "dev"])]
     pub brokers: Option<String>,
     /// Postgres connection URL of a user who may create databases.
     #[arg(
         long,
         env = "DATABASE_URL",
         hide_env_values = true,
-        required_unless_present_any = ["report", "dev"]
+        required_unless_present_any = ["report", "plot", "dev"]
     )]
     pub database_url: Option<String>,
     /// Measure `millrace dev` instead: an in-memory broker and a private Postgres.
@@ -49,6 +50,12 @@ pub struct Cli {
     /// Measures nothing: prints the table of saved results.
     #[arg(long, value_name = "FILE.jsonl")]
     pub report: Option<PathBuf>,
+    /// Measures nothing: draws saved results, as SVG files in this directory.
+    #[arg(long, value_name = "DIR", requires = "files")]
+    pub plot: Option<PathBuf>,
+    /// The saved results to draw.
+    #[arg(value_name = "FILE.jsonl", requires = "plot")]
+    pub files: Vec<PathBuf>,
     /// How transactions are offered.
     #[arg(long, value_enum, value_delimiter = ',')]
     shape: Vec<Shape>,

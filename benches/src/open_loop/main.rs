@@ -16,7 +16,7 @@
 //! | [`posted`] | whether all that was accepted is posted |
 //! | [`run`] | one run, from starting the services to checked figures |
 //! | [`record`] | what is kept of a run |
-//! | [`report`] | a Markdown table of kept runs |
+//! | [`report`], [`plots`] | a Markdown table and charts of kept runs |
 
 mod case;
 mod cli;
@@ -26,11 +26,13 @@ mod load;
 mod look;
 mod offer;
 mod place;
+mod plots;
 mod posted;
 mod record;
 mod report;
 mod run;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -48,14 +50,25 @@ const PRACTICE: Case = Case::new(Shape::Single, 5_000, 1);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match &cli.report {
-        Some(file) => results::read(file).and_then(|records| print(&records)),
-        None => measure(&cli),
+    let done = match (&cli.report, &cli.plot) {
+        (Some(file), _) => results::read(file).and_then(|records| print(&records)),
+        (None, Some(directory)) => draw(directory, &cli.files),
+        (None, None) => measure(&cli),
     };
     done.unwrap_or_else(|error| {
         say(&format!("error: {error:#}"));
         ExitCode::FAILURE
     })
+}
+
+/// Draws each file of results.
+fn draw(directory: &Path, files: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    for file in files {
+        for drawn in plots::draw(directory, file)? {
+            say(&drawn.display().to_string());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn measure(cli: &Cli) -> anyhow::Result<ExitCode> {

@@ -14,7 +14,7 @@ const SPENDERS: [&str; 9] = [
 ];
 
 /// All runs of one case.
-struct Row<'a> {
+pub struct Row<'a> {
     first: &'a Record,
     runs: Vec<&'a Record>,
 }
@@ -45,7 +45,8 @@ pub fn markdown(records: &[Record]) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn rows<'a>(records: impl Iterator<Item = &'a Record>) -> Vec<Row<'a>> {
+/// Runs of the same case together, in the order of their first.
+pub fn rows<'a>(records: impl Iterator<Item = &'a Record>) -> Vec<Row<'a>> {
     let mut rows: Vec<Row<'a>> = Vec::new();
     for record in records {
         let same = rows.iter_mut().find(|row| row.is_of(record));
@@ -129,7 +130,13 @@ impl Row<'_> {
         self.runs.iter().map(|record| &record.figures)
     }
 
-    fn sum(&self, latency: fn(&Figures) -> &Latency) -> anyhow::Result<Latency> {
+    /// What was offered.
+    pub fn name(&self) -> String {
+        self.first.case.to_string()
+    }
+
+    /// A latency over all runs.
+    pub fn sum(&self, latency: fn(&Figures) -> &Latency) -> anyhow::Result<Latency> {
         Latency::sum(self.figures().map(latency))
     }
 

@@ -54,9 +54,9 @@ pub fn lines(title: &str, panels: &[Lines]) -> anyhow::Result<String> {
     })
 }
 
-/// Latencies by percentile, such as (99.9, 12.5): a curve for each load. The axis is by the share of those
-/// that took longer: each place ten times fewer than the one before.
-pub fn percentiles(title: &str, loads: &[(String, Vec<(f64, f64)>)]) -> anyhow::Result<String> {
+/// A panel of latencies by percentile, such as (99.9, 12.5): a curve for each load. The places on its axis are equally
+/// far apart.
+pub fn percentiles(y: &str, loads: &[(String, Vec<(f64, f64)>)]) -> Lines {
     let mut places: Vec<f64> = loads
         .iter()
         .flat_map(|(_, at)| at)
@@ -74,13 +74,12 @@ pub fn percentiles(title: &str, loads: &[(String, Vec<(f64, f64)>)]) -> anyhow::
             values: places.iter().map(at).collect(),
         }
     };
-    let panel = Lines {
+    Lines {
         x: "percentile".to_owned(),
-        y: "latency, ms".to_owned(),
+        y: y.to_owned(),
         places: places.iter().map(|p| format!("p{p}")).collect(),
         curves: loads.iter().map(curve).collect(),
-    };
-    lines(title, &[panel])
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a few dozen places")]
@@ -122,7 +121,12 @@ fn draw(panel: &Lines, top: f64, area: &Area<'_>) -> anyhow::Result<()> {
         }))?;
         // By turns above and below the points, so that those of neighbours do not meet.
         let below = place % 2 == 1;
-        axes.draw_series(measured.iter().map(|(x, spread)| {
+        // Of many curves the last value only.
+        let first = match panel.curves.len() {
+            0..=3 => 0,
+            _ => measured.len().saturating_sub(1),
+        };
+        axes.draw_series(measured[first..].iter().map(|(x, spread)| {
             let (y, away) = if below {
                 (spread.least, 14)
             } else {
@@ -145,7 +149,7 @@ mod tests {
             ("1,000/s".to_owned(), vec![(50.0, 7.4), (99.9, 18.9)]),
             ("10,000/s".to_owned(), vec![(50.0, 9.6), (99.0, 26.8)]),
         ];
-        let svg = percentiles("Accepted", &loads).unwrap();
+        let svg = lines("Accepted", &[percentiles("latency, ms", &loads)]).unwrap();
         for text in [
             "Accepted",
             "1,000/s",

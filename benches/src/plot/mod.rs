@@ -8,6 +8,10 @@
 mod bars;
 mod lines;
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
 use plotters::coord::Shift;
 use plotters::drawing::{DrawingArea, IntoDrawingArea as _};
 use plotters::element::{Rectangle, Text};
@@ -41,6 +45,24 @@ const HEAD_PX: i32 = 62;
 
 /// The width of a letter, about: nothing measures text here.
 const LETTER_PX: usize = 7;
+
+/// Writes pictures of a file of results, named after it and by the ends given, and names them.
+pub fn save(
+    directory: &Path,
+    results: &Path,
+    pictures: Vec<(&'static str, String)>,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let stem = results
+        .file_stem()
+        .context("a file of results has a name")?;
+    fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+    let write = |(suffix, svg)| {
+        let path = directory.join(format!("{}-{suffix}.svg", stem.display()));
+        fs::write(&path, svg).with_context(|| path.display().to_string())?;
+        Ok(path)
+    };
+    pictures.into_iter().map(write).collect()
+}
 
 /// Draws a picture of this size, its title and its legend, and the rest by `body`.
 fn picture(
