@@ -52,9 +52,9 @@ finish() {
     [ "$own_servers" = no ] || infra/local/down.sh --dir "$servers"
 }
 
-# explain PROGRAM: the calling script's own words, then the program's flags, if it is built.
+# explain SCRIPT PROGRAM: the script's own words, then the program's flags, if it is built.
 explain() {
     sed -n '2,/^$/s/^# \{0,1\}//p' "benches/$1.sh"
-    local program=${CARGO_TARGET_DIR:-target}/release/$1
+    local program=${CARGO_TARGET_DIR:-target}/release/$2
     if [ -x "$program" ]; then "$program" --help; fi
 }

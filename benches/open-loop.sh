@@ -16,5 +16,5 @@ cd "$(dirname "$0")/.."
 # shellcheck source=benches/lib.sh
 . benches/lib.sh
 
-case ${1:-} in -h | --help) explain open-loop; exit ;; esac
+case ${1:-} in -h | --help) explain open-loop open-loop; exit ;; esac
 measure open-loop "$@"

@@ -14,5 +14,5 @@ cd "$(dirname "$0")/.."
 # shellcheck source=benches/lib.sh
 . benches/lib.sh
 
-case ${1:-} in -h | --help) explain query; exit ;; esac
+case ${1:-} in -h | --help) explain query query; exit ;; esac
 measure query "$@"

@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 /// What a run does. The same parameters publish the same transactions, ids included.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 pub struct Parameters {
-    /// Transactions in the measured drain.
-    #[arg(long, default_value_t = 1_000_000)]
+    /// Transactions in the measured drain; fewer than a thousand are over before they can be measured.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     pub count: u64,
     /// Partitions of the topic.
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..))]
     pub partitions: u32,
     /// Accounts that the transactions move money between.
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(2..))]
     pub accounts: u64,
     /// How often an account takes part: uniform or zipf:EXPONENT.
     #[arg(long, default_value = "uniform")]
@@ -35,10 +35,10 @@ pub struct Parameters {
     #[arg(long)]
     pub funded: bool,
     /// Processes of `millrace ledger`.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub replicas: u32,
     /// Lanes of each.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     pub lanes: u32,
     /// Run `millrace project` beside it, and wait until the background models are up to date.
     #[arg(long)]

@@ -17,8 +17,8 @@ Examples:
   bench --count 100000
   bench --suite canonical --runs 3
   bench --suite rebuild --count 5000000
-  bench --report benches/results/canonical.jsonl
-  bench --plot target/plots benches/results/canonical.jsonl benches/results/flat.jsonl"
+  bench --report benches/results/flat.jsonl
+  bench --plot target/plots benches/results/flat.jsonl benches/results/hot.jsonl"
 )]
 pub struct Cli {
     /// Kafka brokers, host:port, comma-separated.
@@ -51,10 +51,17 @@ pub struct Cli {
     #[arg(long, value_enum)]
     suite: Option<Suite>,
     /// How often each case is run.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
     pub runs: usize,
     #[command(flatten)]
     base: Parameters,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..) => Ok(number),
+        _ => Err("a number from 1".to_owned()),
+    }
 }
 
 impl Cli {

@@ -1,5 +1,7 @@
 //! A database and a topic that live as long as one run, on servers that are there before and after.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -9,6 +11,9 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection};
 
 /// Environment variables with this prefix are librdkafka properties, as for `millrace`.
 const KAFKA_PREFIX: &str = "MILLRACE_KAFKA_";
+
+/// A broker that works answers within this time.
+const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the servers are.
 #[derive(Debug, Clone)]
@@ -56,6 +61,8 @@ impl Servers {
 impl Scratch {
     /// Creates the database, empty. The topic is for `millrace` to create.
     pub async fn create(servers: &Servers, name: String) -> anyhow::Result<Self> {
+        let metadata = servers.kafka()?.inner().fetch_metadata(None, KAFKA_TIMEOUT);
+        metadata.with_context(|| format!("no Kafka answers at {}", servers.brokers))?;
         let mut connection = servers.connect().await?;
         sqlx::raw_sql(AssertSqlSafe(format!("create database {name}")))
             .execute(&mut connection)
@@ -91,16 +98,26 @@ impl Scratch {
 
     /// Drops all three. What is not there is no failure: a run may have ended early.
     pub async fn remove(self) -> anyhow::Result<()> {
-        let kafka = self.servers.kafka()?;
-        let options = AdminOptions::new();
-        kafka.delete_groups(&[&self.name], &options).await?;
-        kafka.delete_topics(&[&self.name], &options).await?;
+        let (database, log) = (self.drop_database().await, self.remove_log().await);
+        let name = &self.name;
+        database.with_context(|| format!("database {name} is left behind"))?;
+        log.with_context(|| format!("topic and group {name} may be left behind"))
+    }
+
+    async fn drop_database(&self) -> anyhow::Result<()> {
         let statement = format!("drop database if exists {} with (force)", self.name);
         let mut connection = self.servers.connect().await?;
         sqlx::raw_sql(AssertSqlSafe(statement))
             .execute(&mut connection)
-            .await
-            .context("dropping the run's database")?;
+            .await?;
+        Ok(())
+    }
+
+    async fn remove_log(&self) -> anyhow::Result<()> {
+        let kafka = self.servers.kafka()?;
+        let options = AdminOptions::new().request_timeout(Some(KAFKA_TIMEOUT));
+        kafka.delete_groups(&[&self.name], &options).await?;
+        kafka.delete_topics(&[&self.name], &options).await?;
         Ok(())
     }
 
