@@ -32,11 +32,11 @@ mod rows;
 mod run;
 mod suites;
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Parser as _;
+use millrace_benches::plot;
 use millrace_benches::results::{self, say};
 use millrace_benches::signals::Signals;
 use millrace_benches::{conditions, meter, programs, scratch};
@@ -50,7 +50,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match (&cli.report, &cli.plot) {
         (Some(file), _) => results::read(file).map(|kept| print_report(&kept)),
-        (None, Some(directory)) => draw(directory, &cli.files),
+        (None, Some(directory)) => {
+            plot::draw_each(directory, &cli.files, plots::draw).map(|()| ExitCode::SUCCESS)
+        }
         (None, None) => measure(&cli),
     };
     match done {
@@ -97,16 +99,6 @@ fn measure(cli: &Cli) -> anyhow::Result<ExitCode> {
         let code = print_report(&all);
         Ok(if failed { ExitCode::FAILURE } else { code })
     })
-}
-
-/// Draws each file of results.
-fn draw(directory: &Path, files: &[PathBuf]) -> anyhow::Result<ExitCode> {
-    for file in files {
-        for drawn in plots::draw(directory, file)? {
-            say(&drawn.display().to_string());
-        }
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// One run with a database and a topic of its own, which are gone afterwards; none when a signal ended it.

@@ -8,8 +8,6 @@ use anyhow::Context as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-const PROGRAMS: &str = "reads its own only: bench, open-loop and query keep different figures";
-
 /// Appends a run to a file; makes its directory.
 pub fn append(file: &Path, record: &impl Serialize) -> anyhow::Result<()> {
     let write = || {
@@ -31,8 +29,11 @@ pub fn read<T: DeserializeOwned>(file: &Path) -> anyhow::Result<Vec<T>> {
         .zip(text.lines())
         .map(|(number, line)| {
             serde_json::from_str(line).with_context(|| {
-                let file = file.display();
-                format!("{file}:{number}: not a result of this program, which {PROGRAMS}")
+                format!(
+                    "{}:{number}: not a result of this program, which reads its own only: bench, open-loop and query \
+                     keep different figures",
+                    file.display()
+                )
             })
         })
         .collect()

@@ -32,11 +32,11 @@ mod record;
 mod report;
 mod run;
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Parser as _;
+use millrace_benches::plot;
 use millrace_benches::results::{self, say};
 use millrace_benches::signals::Signals;
 
@@ -52,23 +52,15 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match (&cli.report, &cli.plot) {
         (Some(file), _) => results::read(file).and_then(|records| print(&records)),
-        (None, Some(directory)) => draw(directory, &cli.files),
+        (None, Some(directory)) => {
+            plot::draw_each(directory, &cli.files, plots::draw).map(|()| ExitCode::SUCCESS)
+        }
         (None, None) => measure(&cli),
     };
     done.unwrap_or_else(|error| {
         say(&format!("error: {error:#}"));
         ExitCode::FAILURE
     })
-}
-
-/// Draws each file of results.
-fn draw(directory: &Path, files: &[PathBuf]) -> anyhow::Result<ExitCode> {
-    for file in files {
-        for drawn in plots::draw(directory, file)? {
-            say(&drawn.display().to_string());
-        }
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn measure(cli: &Cli) -> anyhow::Result<ExitCode> {

@@ -50,7 +50,7 @@ pub struct Postgres {
     opened: u64,
     in_transaction: bool,
     rows: Rows,
-    /// A small batch has failed, and is written by the statements that tell more of failures.
+    /// The last batch could not be written: the next goes by the statements that tell more of failures.
     takes_long_way: bool,
     /// No inline read model is behind in the partitions of the last batch: they are folded without a savepoint.
     models_up_to_date: bool,
@@ -94,7 +94,6 @@ impl Postgres {
     async fn write_rows(&mut self, outcome: &Outcome<'_>, buffer: &mut Rows) -> Result<(), Error> {
         let at = outcome.recorded_at;
         let is_small = small::fits(outcome) && !self.takes_long_way;
-        self.takes_long_way = true;
         let connection = self.transaction()?;
         let (ledger, refused, parked) = (&outcome.ledger, &outcome.refused, &outcome.parked);
         if is_small {
@@ -203,7 +202,7 @@ impl Store for Postgres {
     }
 
     async fn write(&mut self, outcome: &Outcome<'_>) -> Result<(), Error> {
-        bounded!(self, "writing a batch", async {
+        let written = bounded!(self, "writing a batch", async {
             let mut buffer = std::mem::take(&mut self.rows);
             let written = self.write_rows(outcome, &mut buffer).await;
             self.rows = buffer;
@@ -219,7 +218,9 @@ impl Store for Postgres {
                 && write::fold_untroubled(connection, &outcome.advances).await?
                 || write::fold_inline(self.transaction()?, &outcome.advances).await?;
             Ok(())
-        })
+        });
+        self.takes_long_way = written.is_err();
+        written
     }
 
     async fn commit(&mut self) -> Result<(), Error> {
@@ -228,7 +229,6 @@ impl Store for Postgres {
             Ok(())
         })?;
         self.in_transaction = false;
-        self.takes_long_way = false;
         Ok(())
     }
 
