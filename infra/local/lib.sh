@@ -209,6 +209,8 @@ group.min.session.timeout.ms=1000
 log.retention.check.interval.ms=86400000
 log.cleaner.dedupe.buffer.size=16777216
 CONF
+        # As many threads as the two cores carry: handing a request over to one of many costs more than waiting for it.
+        [ "$bench" = no ] || printf '%s\n' num.network.threads=1 num.io.threads=2 >>"$(kafka_conf "$node")"
         # The first character is not part of the draw: an id that begins with "-" would be read as a flag.
         java_kafka kafka.tools.StorageTool format -t "M${cluster_id:1}" -c "$(kafka_conf "$node")" \
             </dev/null >"$DIR/kafka-$node/log" 2>&1 &

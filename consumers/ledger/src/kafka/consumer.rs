@@ -33,13 +33,17 @@ const BOUNDS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a hint may be unanswered before another follows all the same.
 const HINT_ANSWER_MAX: Duration = Duration::from_secs(5);
 
-/// Small batches begin this far apart: a batch costs as much as some fifty records, and at thousands of records a
-/// second this is the difference between a dozen and some dozens in each. Who waits sees it in half of the cases, and
-/// less than he would wait for a processor that is busy with more batches.
-const PACE: Duration = Duration::from_millis(8);
+/// After a small batch a lane rests half as long as the batch took: a batch costs as much as some fifty records, and at
+/// thousands of records a second this is the difference between a dozen and some dozens in each. Where processors are
+/// busy, or a batch has many partitions, it takes longer, and the next has more in it.
+const REST_DIVISOR: u32 = 2;
 
-/// As much longer for each record of a batch: the more comes in, the more a larger batch saves.
-const PACE_PER_RECORD: Duration = Duration::from_micros(50);
+/// But small batches begin no further apart than this: where a batch takes long because the database is far away,
+/// waiting saves nothing.
+const PACE_MAX: Duration = Duration::from_millis(8);
+
+/// And as much further for each record of the last: the more comes in, the more a larger batch saves.
+const PACE_MAX_PER_RECORD: Duration = Duration::from_micros(50);
 
 /// A batch of more records is not small.
 const PACED_RECORDS_MAX: usize = 1_000;
@@ -139,8 +143,8 @@ pub struct KafkaLog {
     hinted_at: Instant,
     /// What came while the last hint had no answer.
     put_off: Vec<Hint>,
-    /// Nothing is handed out before.
-    paced_until: Instant,
+    /// When the last batch was handed out, if it was a small one, and how many records it had.
+    last_small: Option<(Instant, u32)>,
 }
 
 impl Drop for KafkaLog {
@@ -176,7 +180,7 @@ impl KafkaLog {
             hinted: Vec::new(),
             hinted_at: Instant::now(),
             put_off: Vec::new(),
-            paced_until: Instant::now(),
+            last_small: None,
         })
     }
 
@@ -304,11 +308,14 @@ impl KafkaLog {
 
 impl Log for KafkaLog {
     async fn poll(&mut self, wait: Duration, intake: &mut Intake) -> Option<Event> {
-        tokio::time::sleep_until(self.paced_until.into()).await;
+        if let Some((begun, records)) = self.last_small.take() {
+            let pace = pace(begun.elapsed(), records);
+            tokio::time::sleep_until((begun + pace).into()).await;
+        }
         let event = self.hand_out(wait, intake);
         if (1..=PACED_RECORDS_MAX).contains(&intake.len()) {
             let records = u32::try_from(intake.len()).unwrap_or(u32::MAX);
-            self.paced_until = Instant::now() + PACE + records * PACE_PER_RECORD;
+            self.last_small = Some((Instant::now(), records));
         }
         event
     }
@@ -429,6 +436,11 @@ impl Log for KafkaLog {
     }
 }
 
+/// How long after a batch of so many records, which took so long, the next one begins.
+fn pace(took: Duration, records: u32) -> Duration {
+    (took + took / REST_DIVISOR).min(PACE_MAX + records * PACE_MAX_PER_RECORD)
+}
+
 /// Copies a message in.
 pub(super) fn push(intake: &mut Intake, message: &BorrowedMessage<'_>) {
     intake.push(Incoming {
@@ -477,6 +489,14 @@ pub(super) fn unavailable(error: &impl ToString) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lane_rests_half_as_long_as_it_worked_but_not_for_a_database_far_away() {
+        for (took_ms, records, pace_ms) in [(2, 10, 3), (4, 40, 6), (100, 1, 8), (100, 200, 18)] {
+            let most = pace(Duration::from_millis(took_ms), records);
+            assert_eq!(most.as_millis(), pace_ms, "{took_ms} {records}");
+        }
+    }
 
     #[test]
     fn a_hint_comes_back_and_what_others_commit_is_none() {
