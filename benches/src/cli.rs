@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use clap::builder::RangedU64ValueParser;
 
 use crate::case::{Case, Parameters};
 use crate::suites::{Plan, Suite};
@@ -51,17 +52,10 @@ pub struct Cli {
     #[arg(long, value_enum)]
     suite: Option<Suite>,
     /// How often each case is run.
-    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
+    #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub runs: usize,
     #[command(flatten)]
     base: Parameters,
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(number @ 1..) => Ok(number),
-        _ => Err("a number from 1".to_owned()),
-    }
 }
 
 impl Cli {

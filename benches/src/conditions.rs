@@ -11,7 +11,7 @@ use crate::processes;
 use crate::programs::Millrace;
 
 /// The settings of Postgres that are kept.
-const SETTINGS: [&str; 10] = [
+const SETTINGS: [&str; 11] = [
     "autovacuum",
     "checkpoint_timeout",
     "data_checksums",
@@ -21,6 +21,7 @@ const SETTINGS: [&str; 10] = [
     "server_version",
     "shared_buffers",
     "synchronous_commit",
+    "wal_buffers",
     "wal_compression",
 ];
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser};
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +67,7 @@ pub struct Cli {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=10_000))]
     items: u32,
     /// How often each case is run.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub runs: usize,
     /// Runs before the first that are not kept, of single posts at 5,000/s: a broker that has just been started is
     /// still compiling itself, on the cores that are measured.

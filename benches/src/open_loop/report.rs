@@ -65,6 +65,7 @@ fn head(spenders: &[&str]) -> String {
     let mut columns = vec![
         "servers".to_owned(),
         "offered".into(),
+        "partitions, lanes".into(),
         "runs × s".into(),
         "accepted tx/s".into(),
         "due to accepted, ms: p50 / p99 / p99.9 / max".into(),
@@ -102,6 +103,7 @@ impl Row<'_> {
         let mut columns = vec![
             servers.clone(),
             case.to_string(),
+            format!("{}, {}", settings.partitions, settings.lanes),
             format!("{} × {}", self.runs.len(), settings.seconds),
             format!(
                 "{:.0}",
@@ -130,9 +132,11 @@ impl Row<'_> {
         self.runs.iter().map(|record| &record.figures)
     }
 
-    /// What was offered.
+    /// What was offered, and to how many partitions and lanes.
     pub fn name(&self) -> String {
-        self.first.case.to_string()
+        let Record { case, settings, .. } = self.first;
+        let (partitions, lanes) = (settings.partitions, settings.lanes);
+        format!("{case} ({partitions} partitions, {lanes} lanes)")
     }
 
     /// A latency over all runs.
@@ -170,7 +174,7 @@ mod tests {
             lines.iter().all(|line| columns(line) == columns(lines[0])),
             "{text}"
         );
-        assert!(lines[2].starts_with("| kafka | 1,000/s, single posts | 2 × 30 | 1000 |"));
+        assert!(lines[2].starts_with("| kafka | 1,000/s, single posts | 4, 5 | 2 × 30 | 1000 |"));
         assert!(lines[2].ends_with("| 2 | 0 | 0 | 12 | hold |"), "{text}");
         assert!(lines[3].ends_with("| 12 | **FAILED** |"), "{text}");
     }

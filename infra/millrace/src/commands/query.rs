@@ -1,6 +1,5 @@
 //! `millrace query`.
 
-use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -35,9 +34,14 @@ pub struct Flags {
     listen: Listen,
     #[command(flatten)]
     admin: Admin,
-    /// The most connections to the database, and at least two.
-    #[arg(long, env = "MILLRACE_QUERY_CONNECTIONS", default_value = "10")]
-    connections: NonZeroU32,
+    /// The most connections to the database, 2 to 1000.
+    #[arg(
+        long,
+        env = "MILLRACE_QUERY_CONNECTIONS",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u32).range(2..=1_000)
+    )]
+    connections: u32,
 }
 
 /// Runs until asked to stop.
@@ -47,7 +51,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     let metrics = telemetry::init_metrics()?;
     let query = Query::new(Options {
         database: flags.database.database_url,
-        connections_max: flags.connections.get(),
+        connections_max: flags.connections,
     });
     let listener = bind(address, "", "--listen").await?;
     let stop = CancellationToken::new();

@@ -478,6 +478,8 @@ async fn whoever_asks_a_database_for_a_partition_of_another_is_told() {
     assert_eq!(problem["code"], "partition_not_served");
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains("serves 0-1"), "{detail}");
+    let nowhere = get("/v1/partitions?at_least=9:0&wait_ms=0", 504).await;
+    assert_ne!(nowhere["code"], "partition_not_served", "{nowhere}");
     let fresh = get("/v1/freshness", 200).await;
     assert!(fresh["as_of"].is_string(), "{fresh}");
     assert_eq!(fresh["lag_records"], 0);
