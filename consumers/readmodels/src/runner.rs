@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::fold::{Range, count, fold_and_advance, seqs};
 use crate::model::{Model, all};
-use crate::plan::{Claim, FOLD_SEQS_MAX, claims};
+use crate::plan::{Claim, FOLD_SEQS_MAX, Haste, Planner};
 use crate::positions::{self, Lag};
 use crate::status::{Database, Status};
 
@@ -125,18 +125,17 @@ impl Worker {
             return Ok(());
         };
         let mut connection = opened?;
+        let mut planner = Planner::default();
         while !self.shutdown.is_cancelled() {
             let lags = within(LOOK_TIMEOUT, self.look(&mut connection)).await?;
             self.publish(Status::of(self.models, &lags));
-            let claims = claims(self.models, &lags);
-            let folded = self.fold_first(&mut connection, claims).await?;
+            let claims = planner.claims(self.models, &lags);
+            let rest = self.fold_first(&mut connection, claims).await?;
             if std::mem::take(failures) > 0 {
                 tracing::info!("read models are folded again");
             }
-            if !folded {
-                let idle = tokio::time::sleep(IDLE_WAIT);
-                self.shutdown.run_until_cancelled(idle).await;
-            }
+            let rest = tokio::time::sleep(rest);
+            self.shutdown.run_until_cancelled(rest).await;
         }
         // The work is done: whether the server hears the good-bye changes nothing.
         let _ = tokio::time::timeout(LOOK_TIMEOUT, connection.close()).await;
@@ -195,18 +194,23 @@ impl Worker {
         Ok(lags)
     }
 
-    /// Folds the first claim that is not in other hands. Gives whether there was one.
+    /// Folds the first claim that is not in other hands. Gives how long to rest before the next: as long as a fold of
+    /// what comes in steadily took, so that a worker takes half of a processor at most and the ledger has the rest.
     async fn fold_first(
         &self,
         connection: &mut PgConnection,
         claims: Vec<Claim>,
-    ) -> Result<bool, Error> {
+    ) -> Result<Duration, Error> {
         for claim in claims {
+            let started = Instant::now();
             if within(FOLD_TIMEOUT, fold_claim(connection, &claim)).await? {
-                return Ok(true);
+                return Ok(match claim.haste {
+                    Haste::Steady => started.elapsed(),
+                    Haste::CatchingUp => Duration::ZERO,
+                });
             }
         }
-        Ok(false)
+        Ok(IDLE_WAIT)
     }
 
     fn publish(&self, status: Status) {
