@@ -8,6 +8,7 @@
 #   benches/query.sh --endpoint account,mix --connections 16
 #   benches/query.sh --millrace PATH --preload 100000 --count 200000 --seconds 3
 #   benches/query.sh --report benches/results/query.jsonl
+#   benches/query.sh --plot target/plots benches/results/query.jsonl
 
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -19,7 +19,7 @@ Examples:
   bench --suite canonical --runs 3
   bench --suite rebuild --count 5000000
   bench --report benches/results/flat.jsonl
-  bench --plot target/plots benches/results/flat.jsonl benches/results/hot.jsonl"
+  bench --plot target/plots benches/results/flat.jsonl benches/results/peers.jsonl"
 )]
 pub struct Cli {
     /// Kafka brokers, host:port, comma-separated.

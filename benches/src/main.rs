@@ -18,12 +18,14 @@
 //! | [`record`], [`conditions`] | what is kept of a run |
 //! | [`rows`] | runs of the same case, together |
 //! | [`report`], [`plots`] | Markdown tables and charts of kept runs |
+//! | [`peers`] | charts of the peers' runs |
 
 mod case;
 mod checks;
 mod cli;
 mod drain;
 mod load;
+mod peers;
 mod plots;
 mod rebuild;
 mod record;

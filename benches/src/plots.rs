@@ -6,6 +6,7 @@ use millrace_benches::plot::{self, Bars, Curve, Lines, Measured};
 use millrace_benches::results;
 
 use crate::case::Parameters;
+use crate::peers::{self, PeerRun};
 use crate::record::Kept;
 use crate::report::thousands;
 use crate::rows::{CPU, FoldRow, FoldValue, PER_SECOND, Row, Value, folds, rows};
@@ -66,8 +67,11 @@ const PLACES_MIN: usize = 3;
 
 /// Draws what there is to draw of a file of results, and names the files.
 pub fn draw(directory: &Path, file: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let kept: Vec<Kept> = results::read(file)?;
-    plot::save(directory, file, pictures(&kept)?)
+    let pictures = match results::read::<PeerRun>(file) {
+        Ok(runs) if !runs.is_empty() => peers::pictures(&runs)?,
+        _ => pictures(&results::read::<Kept>(file)?)?,
+    };
+    plot::save(directory, file, pictures)
 }
 
 /// Pictures by the end of their names.

@@ -26,8 +26,10 @@ pub enum Suite {
     Drain,
     /// Zipf 2.0 and uniform, with and without limits.
     Hot,
-    /// Whether the cost stays flat: partitions, replicas, accounts, limits, rows in the ledger.
+    /// Whether the cost stays flat: partitions, replicas, accounts, limits.
     Flat,
+    /// Whether it stays flat in a ledger that grows to 20 times --count, with the --ids that are said.
+    Growth,
     /// How quickly read models are folded from the ledger.
     Rebuild,
 }
@@ -54,7 +56,8 @@ impl Suite {
             Self::Canonical => drains(canonical(base)),
             Self::Drain => drains(drain(base)),
             Self::Hot => drains(hot(base)),
-            Self::Flat => flat(base),
+            Self::Flat => drains(flat(base)),
+            Self::Growth => vec![growth(base)],
             Self::Rebuild => vec![Plan::Rebuild(Case::of(base))],
         }
     }
@@ -102,7 +105,7 @@ fn hot(base: &Parameters) -> Vec<Case> {
 }
 
 /// One thing at a time, from one base. Funded, so that nothing but the limit differs where there is one.
-fn flat(base: &Parameters) -> Vec<Plan> {
+fn flat(base: &Parameters) -> Vec<Case> {
     let funded = Parameters {
         funded: true,
         ..base.clone()
@@ -135,16 +138,14 @@ fn flat(base: &Parameters) -> Vec<Plan> {
     let one = replicas(1);
     cases.push(one.clone().compared_with(&all));
     cases.extend([2, 4, 8].map(|n| replicas(n).compared_with(&one)));
-    let mut plans = drains(cases);
-    plans.extend([IdVersion::V7, IdVersion::V4].map(|ids| grow(base, ids)));
-    plans
+    cases
 }
 
 /// A ledger that grows, each step compared with the first.
-fn grow(base: &Parameters, ids: IdVersion) -> Plan {
+fn growth(base: &Parameters) -> Plan {
+    let ids = base.ids;
     let step = |place: u64, rows: u64| {
         let case = vary(base, |p| {
-            p.ids = ids;
             p.existing_rows = rows * base.count;
             // The steps share a ledger: none may repeat another's random ids.
             p.seed += place;
@@ -203,7 +204,7 @@ mod tests {
     #[test]
     fn a_ledger_only_grows_and_no_two_steps_share_a_seed() {
         let base = Flags::parse_from(["bench", "--count", "1000"]).base;
-        let Plan::Grow(steps) = grow(&base, IdVersion::V4) else {
+        let Plan::Grow(steps) = growth(&base) else {
             panic!("no growth");
         };
         let rows: Vec<_> = steps.iter().map(|s| s.parameters.existing_rows).collect();

@@ -18,18 +18,19 @@ Examples:
   query
   query --endpoint account,mix --connections 16
   query --preload 100000 --count 200000 --seconds 3
-  query --report benches/results/query.jsonl"
+  query --report benches/results/query.jsonl
+  query --plot target/plots benches/results/query.jsonl"
 )]
 pub struct Cli {
     /// Kafka brokers, host:port, comma-separated.
-    #[arg(long, env = "MILLRACE_BROKERS", required_unless_present = "report")]
+    #[arg(long, env = "MILLRACE_BROKERS", required_unless_present_any = ["report", "plot"])]
     pub brokers: Option<String>,
     /// Postgres connection URL of a user who may create databases.
     #[arg(
         long,
         env = "DATABASE_URL",
         hide_env_values = true,
-        required_unless_present = "report"
+        required_unless_present_any = ["report", "plot"]
     )]
     pub database_url: Option<String>,
     /// The `millrace` to measure [default: the one beside this program].
@@ -41,6 +42,12 @@ pub struct Cli {
     /// Measures nothing: prints the tables of saved results.
     #[arg(long, value_name = "FILE.jsonl")]
     pub report: Option<PathBuf>,
+    /// Measures nothing: draws saved results, as SVG files in this directory.
+    #[arg(long, value_name = "DIR", requires = "files")]
+    pub plot: Option<PathBuf>,
+    /// The saved results to draw.
+    #[arg(value_name = "FILE.jsonl", requires = "plot")]
+    pub files: Vec<PathBuf>,
     /// What is asked for, one after the other [default: each].
     #[arg(long, value_enum, value_delimiter = ',')]
     endpoint: Vec<Endpoint>,

@@ -11,11 +11,12 @@
 //! | [`ingest`] | publishing and draining transactions |
 //! | [`run`] | all windows on one ledger, from an empty database to the proof |
 //! | [`record`] | what is kept of a window |
-//! | [`report`] | Markdown tables of kept windows |
+//! | [`report`], [`plots`] | Markdown tables and charts of kept windows |
 
 mod cli;
 mod endpoint;
 mod ingest;
+mod plots;
 mod readers;
 mod record;
 mod report;
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Parser as _;
+use millrace_benches::plot;
 use millrace_benches::results::{self, say};
 use millrace_benches::signals::Signals;
 
@@ -33,12 +35,15 @@ use crate::record::Record;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let records = match &cli.report {
-        Some(file) => results::read(file),
-        None => measure(&cli),
+    let done = match (&cli.report, &cli.plot) {
+        (Some(file), _) => results::read(file).map(|records| print(&records)),
+        (None, Some(directory)) => {
+            plot::draw_each(directory, &cli.files, plots::draw).map(|()| ExitCode::SUCCESS)
+        }
+        (None, None) => measure(&cli).map(|records| print(&records)),
     };
-    match records {
-        Ok(records) => print(&records),
+    match done {
+        Ok(code) => code,
         Err(error) => {
             say(&format!("error: {error:#}"));
             ExitCode::FAILURE
