@@ -225,7 +225,7 @@ impl Freshness {
     /// A problem when another database serves the partition: it is waited for in vain here.
     async fn refuse_elsewhere(&self, partition: i32) -> Result<(), Error> {
         let query = "select partitions from reports.served
-            where $1 <> all (partitions) and $1 < coalesce(topic_partitions, $1 + 1)";
+            where $1 <> all (partitions) and ($1 < topic_partitions) is not false";
         let served: Option<Vec<i32>> = sqlx::query_scalar(query)
             .bind(partition)
             .fetch_optional(&self.pool)

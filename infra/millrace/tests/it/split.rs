@@ -467,6 +467,17 @@ fn account(partition: u128) -> String {
 }
 
 #[tokio::test]
+async fn a_database_that_has_not_read_the_topic_yet_tells_of_any_other_partition() {
+    let whole = Place::new("unread", 4).await;
+    let low = half_of(&whole, 0).await;
+    let query = low.service("query").await;
+    let ask = query
+        .http
+        .get("/v1/partitions?at_least=2147483647:0&wait_ms=0");
+    assert_eq!(ask.await.expect(400).json()["code"], "partition_not_served");
+}
+
+#[tokio::test]
 async fn whoever_asks_a_database_for_a_partition_of_another_is_told() {
     let half = Half::new("served").await;
     let query = half.low.service("query").await;
@@ -480,6 +491,7 @@ async fn whoever_asks_a_database_for_a_partition_of_another_is_told() {
     assert!(detail.contains("serves 0-1"), "{detail}");
     let nowhere = get("/v1/partitions?at_least=9:0&wait_ms=0", 504).await;
     assert_ne!(nowhere["code"], "partition_not_served", "{nowhere}");
+    get("/v1/partitions?at_least=2147483647:0&wait_ms=0", 504).await;
     let fresh = get("/v1/freshness", 200).await;
     assert!(fresh["as_of"].is_string(), "{fresh}");
     assert_eq!(fresh["lag_records"], 0);
