@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use millrace_benches::plot::{self, Bars, Curve, Lines, Measured};
 use millrace_benches::results;
+use serde::Deserialize;
 
 use crate::case::Parameters;
 use crate::peers::{self, PeerRun};
@@ -65,11 +66,27 @@ const DIMENSIONS: [Dimension; 4] = [
 /// A dependence is drawn from so many values of what is varied.
 const PLACES_MIN: usize = 3;
 
+/// A line of a file that can be drawn.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Peer(PeerRun),
+    Kept(Kept),
+}
+
 /// Draws what there is to draw of a file of results, and names the files.
 pub fn draw(directory: &Path, file: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let pictures = match results::read::<PeerRun>(file) {
-        Ok(runs) if !runs.is_empty() => peers::pictures(&runs)?,
-        _ => pictures(&results::read::<Kept>(file)?)?,
+    let (mut kept, mut peers) = (Vec::new(), Vec::new());
+    for line in results::read(file)? {
+        match line {
+            Line::Peer(run) => peers.push(run),
+            Line::Kept(run) => kept.push(run),
+        }
+    }
+    let pictures = if peers.is_empty() {
+        pictures(&kept)?
+    } else {
+        peers::pictures(&peers)?
     };
     plot::save(directory, file, pictures)
 }

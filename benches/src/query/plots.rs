@@ -11,30 +11,30 @@ use crate::record::{Figures, Record};
 
 type Value = fn(&Figures) -> f64;
 
+/// The end of a picture's name, its title, what its axis says, and what it is of.
+const CHARTS: [(&str, &str, &str, Value); 2] = [
+    (
+        "rate",
+        "Reads without and beside ingest",
+        "requests per second",
+        |f| f.requests_per_s,
+    ),
+    (
+        "p99",
+        "How long reads take, without and beside ingest",
+        "p99, ms",
+        |f| f.latency.p99,
+    ),
+];
+
 /// Draws what there is to draw of a file of results, and names the files.
 pub fn draw(directory: &Path, file: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let records: Vec<Record> = results::read(file)?;
-    let pictures = vec![
-        (
-            "rate",
-            plot::bars(&chart(
-                &records,
-                "Reads without and beside ingest",
-                "requests per second",
-                |f| f.requests_per_s,
-            ))?,
-        ),
-        (
-            "p99",
-            plot::bars(&chart(
-                &records,
-                "How long reads take, without and beside ingest",
-                "p99, ms",
-                |f| f.latency.p99,
-            ))?,
-        ),
-    ];
-    plot::save(directory, file, pictures)
+    let picture = |(suffix, title, unit, value)| {
+        Ok((suffix, plot::bars(&chart(&records, title, unit, value))?))
+    };
+    let pictures = CHARTS.into_iter().map(picture);
+    plot::save(directory, file, pictures.collect::<anyhow::Result<_>>()?)
 }
 
 fn chart(records: &[Record], title: &str, unit: &str, value: Value) -> Bars {

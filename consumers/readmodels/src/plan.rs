@@ -83,9 +83,13 @@ impl Planner {
         claims
     }
 
-    /// A model that was far behind is caught up to the end, and not only to where it is no longer far behind.
+    /// A model that was far behind is caught up to the end, and not only to where it is no longer far behind; an inline
+    /// one is the lanes' again as soon as it can be.
     fn haste(&mut self, model: &'static Model, seqs: i64) -> Haste {
-        if model.mode == Mode::Inline || seqs >= FOLD_SEQS_MAX {
+        if model.mode == Mode::Inline {
+            return Haste::CatchingUp;
+        }
+        if seqs >= FOLD_SEQS_MAX {
             self.catching_up.insert(model.name);
         } else if seqs <= STEADY_SEQS_MAX {
             self.catching_up.remove(model.name);
