@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
+use millrace_benches::saved::Saved;
 
 use crate::case::{Case, Parameters};
 use crate::suites::{Plan, Suite};
@@ -39,15 +40,8 @@ pub struct Cli {
     /// Where each run's figures and conditions are appended, one JSON object a line.
     #[arg(long, default_value = "benches/results/runs.jsonl")]
     pub results: PathBuf,
-    /// Measures nothing: prints the tables of saved results.
-    #[arg(long, value_name = "FILE.jsonl")]
-    pub report: Option<PathBuf>,
-    /// Measures nothing: draws saved results, as SVG files in this directory.
-    #[arg(long, value_name = "DIR", requires = "files")]
-    pub plot: Option<PathBuf>,
-    /// The saved results to draw.
-    #[arg(value_name = "FILE.jsonl", requires = "plot")]
-    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub saved: Saved,
     /// Many cases at once, with the other flags as their base.
     #[arg(long, value_enum)]
     suite: Option<Suite>,

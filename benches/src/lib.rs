@@ -12,6 +12,7 @@
 //! | [`results`] | files of runs, and what is told of them |
 //! | [`spread`] | the middle and the ends of several runs |
 //! | [`plot`] | charts as SVG |
+//! | [`saved`] | what earlier runs have kept, shown again |
 //! | [`scratch`] | a database and a topic that live as long as one run |
 //! | [`services`] | the services of one run, and where they listen |
 //! | [`signals`] | what asks a benchmark to end |
@@ -25,6 +26,7 @@ pub mod plot;
 pub mod processes;
 pub mod programs;
 pub mod results;
+pub mod saved;
 pub mod scratch;
 pub mod services;
 pub mod signals;

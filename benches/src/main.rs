@@ -38,8 +38,8 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Parser as _;
-use millrace_benches::plot;
 use millrace_benches::results::{self, say};
+use millrace_benches::saved::end;
 use millrace_benches::signals::Signals;
 use millrace_benches::{conditions, meter, programs, scratch};
 
@@ -50,20 +50,10 @@ use crate::suites::Plan;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match (&cli.report, &cli.plot) {
-        (Some(file), _) => results::read(file).map(|kept| print_report(&kept)),
-        (None, Some(directory)) => {
-            plot::draw_each(directory, &cli.files, plots::draw).map(|()| ExitCode::SUCCESS)
-        }
-        (None, None) => measure(&cli),
-    };
-    match done {
-        Ok(code) => code,
-        Err(error) => {
-            say(&format!("error: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    let shown = cli
+        .saved
+        .show(|kept: &[Kept]| Ok(print_report(kept)), plots::draw);
+    end(shown.unwrap_or_else(|| measure(&cli)))
 }
 
 fn measure(cli: &Cli) -> anyhow::Result<ExitCode> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser};
+use millrace_benches::saved::Saved;
 use serde::{Deserialize, Serialize};
 
 use crate::case::{Case, Shape, suite};
@@ -48,15 +49,8 @@ pub struct Cli {
     /// Where each run's figures and conditions are appended, one JSON object a line.
     #[arg(long, default_value = "benches/results/open-loop.jsonl")]
     pub results: PathBuf,
-    /// Measures nothing: prints the table of saved results.
-    #[arg(long, value_name = "FILE.jsonl")]
-    pub report: Option<PathBuf>,
-    /// Measures nothing: draws saved results, as SVG files in this directory.
-    #[arg(long, value_name = "DIR", requires = "files")]
-    pub plot: Option<PathBuf>,
-    /// The saved results to draw.
-    #[arg(value_name = "FILE.jsonl", requires = "plot")]
-    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub saved: Saved,
     /// How transactions are offered.
     #[arg(long, value_enum, value_delimiter = ',')]
     shape: Vec<Shape>,

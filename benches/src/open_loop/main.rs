@@ -36,8 +36,8 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Parser as _;
-use millrace_benches::plot;
 use millrace_benches::results::{self, say};
+use millrace_benches::saved::end;
 use millrace_benches::signals::Signals;
 
 use crate::case::{Case, Shape};
@@ -50,17 +50,8 @@ const PRACTICE: Case = Case::new(Shape::Single, 5_000, 1);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match (&cli.report, &cli.plot) {
-        (Some(file), _) => results::read(file).and_then(|records| print(&records)),
-        (None, Some(directory)) => {
-            plot::draw_each(directory, &cli.files, plots::draw).map(|()| ExitCode::SUCCESS)
-        }
-        (None, None) => measure(&cli),
-    };
-    done.unwrap_or_else(|error| {
-        say(&format!("error: {error:#}"));
-        ExitCode::FAILURE
-    })
+    let shown = cli.saved.show(print, plots::draw);
+    end(shown.unwrap_or_else(|| measure(&cli)))
 }
 
 fn measure(cli: &Cli) -> anyhow::Result<ExitCode> {

@@ -19,8 +19,6 @@ use plotters::prelude::SVGBackend;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color as _, IntoFont as _, RGBColor, TextStyle, WHITE};
 
-use crate::results::say;
-
 pub use bars::{Bars, Measured, bars};
 pub use lines::{Curve, Lines, lines, percentiles};
 
@@ -47,20 +45,6 @@ const HEAD_PX: i32 = 62;
 
 /// The width of a letter, about: nothing measures text here.
 const LETTER_PX: usize = 7;
-
-/// Draws each file of results and tells the files that `draw` names.
-pub fn draw_each(
-    directory: &Path,
-    results: &[PathBuf],
-    draw: impl Fn(&Path, &Path) -> anyhow::Result<Vec<PathBuf>>,
-) -> anyhow::Result<()> {
-    for file in results {
-        for drawn in draw(directory, file)? {
-            say(&drawn.display().to_string());
-        }
-    }
-    Ok(())
-}
 
 /// Writes pictures of a file of results, named after it and by the ends given, and names them.
 pub fn save(

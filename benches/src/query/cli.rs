@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser};
+use millrace_benches::saved::Saved;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Endpoint;
@@ -39,15 +40,8 @@ pub struct Cli {
     /// Where each window's figures and conditions are appended, one JSON object a line.
     #[arg(long, default_value = "benches/results/query.jsonl")]
     pub results: PathBuf,
-    /// Measures nothing: prints the tables of saved results.
-    #[arg(long, value_name = "FILE.jsonl")]
-    pub report: Option<PathBuf>,
-    /// Measures nothing: draws saved results, as SVG files in this directory.
-    #[arg(long, value_name = "DIR", requires = "files")]
-    pub plot: Option<PathBuf>,
-    /// The saved results to draw.
-    #[arg(value_name = "FILE.jsonl", requires = "plot")]
-    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub saved: Saved,
     /// What is asked for, one after the other [default: each].
     #[arg(long, value_enum, value_delimiter = ',')]
     endpoint: Vec<Endpoint>,

@@ -26,8 +26,8 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Parser as _;
-use millrace_benches::plot;
 use millrace_benches::results::{self, say};
+use millrace_benches::saved::end;
 use millrace_benches::signals::Signals;
 
 use crate::cli::Cli;
@@ -35,20 +35,10 @@ use crate::record::Record;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match (&cli.report, &cli.plot) {
-        (Some(file), _) => results::read(file).map(|records| print(&records)),
-        (None, Some(directory)) => {
-            plot::draw_each(directory, &cli.files, plots::draw).map(|()| ExitCode::SUCCESS)
-        }
-        (None, None) => measure(&cli).map(|records| print(&records)),
-    };
-    match done {
-        Ok(code) => code,
-        Err(error) => {
-            say(&format!("error: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    let shown = cli
+        .saved
+        .show(|records: &[Record]| Ok(print(records)), plots::draw);
+    end(shown.unwrap_or_else(|| Ok(print(&measure(&cli)?))))
 }
 
 fn measure(cli: &Cli) -> anyhow::Result<Vec<Record>> {
