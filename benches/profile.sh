@@ -99,7 +99,8 @@ statements() {
             round((total_exec_time * 1000 / $count)::numeric, 2),
             round((shared_blks_hit + shared_blks_read)::numeric / $count, 2), round(wal_bytes / $count), wal_fpi)
         from pg_stat_statements
-        where query like '%millrace.%' and total_exec_time * 1000 / $count >= 0.05
+        where dbid = (select oid from pg_database where datname = current_database())
+            and query not like '%pg_stat_statements%' and total_exec_time * 1000 / $count >= 0.05
         order by total_exec_time desc"
 }
 
@@ -112,7 +113,7 @@ log = open(sys.argv[1], errors="replace").read()
 slowest = {}
 for entry in re.split(r"\n(?=\d{4}-\d\d-\d\d )", log):
     found = re.search(r"duration: ([\d.]+) ms  plan:\n\tQuery Text: (.*?)\n\t(?=\S.*\(cost=)", entry, re.S)
-    if not found or "millrace." not in found[2]:
+    if not found:
         continue
     took, text = float(found[1]), re.sub(r"\s+", " ", found[2])
     if took > slowest.get(text, (0, ""))[0]:
@@ -126,7 +127,7 @@ flame_graph() { # TITLE SELECTION..
     local title=$1
     shift
     perf script --input "$out/perf.data" --no-inline "$@" 2>/dev/null |
-        "$inferno/inferno-collapse-perf" 2>/dev/null | "$inferno/inferno-flamegraph" --title "$title"
+        "$inferno/inferno-collapse-perf" 2>/dev/null | "$inferno/inferno-flamegraph" --minwidth 1.5 --title "$title"
 }
 
 main "$@"
