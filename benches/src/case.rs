@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 /// What a run does. The same parameters publish the same transactions, ids included.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 pub struct Parameters {
-    /// Transactions in the measured drain; fewer than a thousand are over before they can be measured.
+    /// Transactions in the measured drain; fewer than a thousand are over before they can be measured, and of fewer than some
+    /// 200,000, which are less than ten batches, tx/s has starting and joining the group in it.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     pub count: u64,
     /// Partitions of the topic.

@@ -19,7 +19,11 @@ pub struct Saved {
     #[arg(long, value_name = "DIR", conflicts_with = "report")]
     plot: Option<PathBuf>,
     /// The saved results to draw.
-    #[arg(value_name = "FILE.jsonl", requires = "plot")]
+    #[arg(
+        value_name = "FILE.jsonl",
+        requires = "plot",
+        conflicts_with = "report"
+    )]
     files: Vec<PathBuf>,
 }
 

@@ -19,7 +19,11 @@ def main(words: list[str]) -> int:
     """Prints the table; fails when a run did, or its result was wrong."""
     flags = cli.parse(words)
     if flags.report:
-        print(report.markdown(record.read(flags.report)))
+        try:
+            print(report.markdown(record.read(flags.report)))
+        except (OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
         return 0
     # So that services are stopped and databases dropped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

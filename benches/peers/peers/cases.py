@@ -6,6 +6,8 @@ from peers import connect
 
 LANES = 2
 PGLEDGER_CLIENTS = 4
+# Minor units: more than all debits of an account, so that whoever checks it finds enough.
+OVERDRAFT_LIMIT = 10**15
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,13 @@ PEERS = [
         "the ledger group, two lanes; `millrace verify` must hold afterwards",
         "",
         {"lanes": str(LANES)},
+    ),
+    Peer(
+        "millrace-limits",
+        "millrace",
+        "the same with an overdraft limit on every account, so that each debit's funds are checked; they suffice",
+        "",
+        {"lanes": str(LANES), "overdraft_limit": str(OVERDRAFT_LIMIT)},
     ),
     Peer(
         "debezium-upsert",
@@ -100,7 +109,7 @@ PEERS = [
 ]
 
 # Those that also run with a few busy accounts, whatever the rest runs with: there locks decide.
-SKEWED = ["millrace", "pgledger"]
+SKEWED = ["millrace", "millrace-limits", "pgledger"]
 STEEP = "zipf:2.0"
 
 

@@ -168,6 +168,8 @@ class Harness:
     def _millrace(self, run: Run) -> Record:
         with run.database() as connection:
             self.millrace.run(["migrate"], run.topic, run.name)
+            if limit := run.case.peer.settings.get("overdraft_limit"):
+                self.millrace.run(["accounts", "default", "--overdraft-limit", limit], run.topic, run.name)
             start = run.begin(connection, [])
             with self.millrace.start(["ledger", "--lanes", str(LANES)], run.topic, run.name) as ledger:
                 applied = "select coalesce(sum(position), 0)::bigint from millrace.positions"

@@ -54,9 +54,17 @@ def append(file: Path, record: Record) -> None:
 
 
 def read(file: Path) -> list[Record]:
-    """All of a file."""
+    """All of a file; ValueError names the line that is none."""
+    kept = []
     with file.open(encoding="utf-8") as lines:
-        return [parse(line) for line in lines if line.strip()]
+        for number, line in enumerate(lines, 1):
+            try:
+                kept.append(parse(line))
+            except (ValueError, TypeError, KeyError) as error:
+                raise ValueError(f"{file}:{number}: not a result of this program ({error})") from error
+    if not kept:
+        raise ValueError(f"{file}: no results")
+    return kept
 
 
 def parse(line: str) -> Record:

@@ -47,7 +47,7 @@ pub struct Cli {
     #[arg(long)]
     pub millrace: Option<PathBuf>,
     /// Where each run's figures and conditions are appended, one JSON object a line.
-    #[arg(long, default_value = "benches/results/open-loop.jsonl")]
+    #[arg(long, default_value = "target/results/open-loop.jsonl")]
     pub results: PathBuf,
     #[command(flatten)]
     pub saved: Saved,

@@ -38,7 +38,7 @@ pub struct Cli {
     #[arg(long)]
     pub millrace: Option<PathBuf>,
     /// Where each window's figures and conditions are appended, one JSON object a line.
-    #[arg(long, default_value = "benches/results/query.jsonl")]
+    #[arg(long, default_value = "target/results/query.jsonl")]
     pub results: PathBuf,
     #[command(flatten)]
     pub saved: Saved,
