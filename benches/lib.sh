@@ -44,6 +44,15 @@ start_servers() {
     set +a
 }
 
+# sql STATEMENT: in their database.
+sql() { psql -XAtqw "$DATABASE_URL" -c "$1"; }
+
+# So that settings take effect that are read at the start.
+restart_postgres() {
+    infra/local/postgres.sh stop --dir "$servers" >/dev/null
+    infra/local/postgres.sh start --dir "$servers" >/dev/null
+}
+
 finish() {
     if [ -n "$running" ]; then
         kill -TERM "$running" 2>/dev/null || true

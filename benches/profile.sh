@@ -35,7 +35,8 @@ main() {
     command -v perf >/dev/null || apt_install linux-perf
     [ -x "$inferno/inferno-flamegraph" ] ||
         cargo install --quiet --locked --root "$target/tools" --version "$INFERNO_VERSION" inferno
-    cargo build --release --locked -p millrace
+    # What the other benchmarks build, so that nothing is built again for the sake of its features.
+    cargo build --release --locked -p millrace-benches -p millrace
 
     mkdir -p "$out"
     trap end EXIT
@@ -64,12 +65,9 @@ end() {
     finish
 }
 
-sql() { psql -XAtqw -v ON_ERROR_STOP=1 "$DATABASE_URL" -c "$1"; }
-
 watch_statements() {
     sql "alter system set shared_preload_libraries = pg_stat_statements, auto_explain"
-    infra/local/postgres.sh stop --dir "$servers" >/dev/null
-    infra/local/postgres.sh start --dir "$servers" >/dev/null
+    restart_postgres
     sql "create extension pg_stat_statements"
 }
 

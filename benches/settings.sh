@@ -35,7 +35,6 @@ cargo build --release --locked -p millrace-benches -p millrace
 trap finish EXIT
 trap 'exit 130' INT TERM HUP
 start_servers "$target/settings-servers"
-sql() { psql -XAtqw "$DATABASE_URL" -c "$1"; }
 
 # The server with some settings in place of those of the file.
 restart_with() {
@@ -44,8 +43,7 @@ restart_with() {
     for setting in "$@"; do
         sql "alter system set ${setting%%=*} = '${setting#*=}'"
     done
-    infra/local/postgres.sh stop --dir "$servers" >/dev/null
-    infra/local/postgres.sh start --dir "$servers" >/dev/null
+    restart_postgres
 }
 
 for ((round = 1; round <= rounds; round++)); do
