@@ -245,7 +245,7 @@ Metrics and health: http://{admin}/metrics, /livez, /readyz. API documents: /ope
         self.stop.cancel();
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.gateway.drain()).await;
         // The servers take the drain timeout themselves: cut off at the same moment they would leave clients of
-        // the broker behind, which tell of its end.
+        // the database behind, which tell of its end.
         let _ = tokio::time::timeout(2 * DRAIN_TIMEOUT, self.tasks.join_all()).await;
         drop((self.gateway, self.connection));
         let lanes = tokio::task::spawn_blocking(move || self.group.stop());
@@ -253,7 +253,6 @@ Metrics and health: http://{admin}/metrics, /livez, /readyz. API documents: /ope
             tracing::warn!("the lanes have not ended in time");
         }
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.query.close()).await;
-        drop(self.broker);
     }
 }
 

@@ -1,5 +1,6 @@
 //! librdkafka's in-process broker: real enough for every client, and gone with the process.
 
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,10 +19,11 @@ use tokio_util::sync::CancellationToken;
 /// How often the positions are told.
 const TELL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A running broker with one topic.
+/// A running broker with one topic. It ends with the process and not before: librdkafka ends its clients in
+/// the background, and one that outlives its broker by a moment says so.
 pub struct Broker {
     /// Owns the cluster: librdkafka hangs it on a client.
-    _owner: BaseProducer<Quiet>,
+    _owner: ManuallyDrop<BaseProducer<Quiet>>,
     addresses: String,
 }
 
@@ -43,7 +45,7 @@ impl Broker {
         drop(cluster);
         join_at_once(&owner);
         Ok(Self {
-            _owner: owner,
+            _owner: ManuallyDrop::new(owner),
             addresses,
         })
     }
