@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::ensure;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use millrace_benches::saved::Saved;
@@ -54,10 +55,33 @@ pub struct Cli {
 
 impl Cli {
     /// What to run, once each.
-    pub fn plans(&self) -> Vec<Plan> {
-        match self.suite {
+    pub fn plans(&self) -> anyhow::Result<Vec<Plan>> {
+        let rows = self.base.existing_rows;
+        ensure!(
+            rows == 0 || !matches!(self.suite, Some(Suite::Growth)),
+            "--existing-rows {rows}: the suite growth has rows of its own before each drain, 5, 10 and 20 times --count"
+        );
+        Ok(match self.suite {
             None => vec![Plan::Drain(Case::of(&self.base))],
             Some(suite) => suite.plans(&self.base),
-        }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plans(flags: &str) -> anyhow::Result<Vec<Plan>> {
+        let servers = "bench --brokers b:1 --database-url postgres://p/d";
+        Cli::parse_from(format!("{servers} {flags}").split_whitespace()).plans()
+    }
+
+    #[test]
+    fn rows_before_are_the_suites_own_where_it_has_some() {
+        assert_eq!(plans("--existing-rows 5").unwrap().len(), 1);
+        assert_eq!(plans("--suite growth").unwrap().len(), 1);
+        let told = plans("--suite growth --existing-rows 5").unwrap_err();
+        assert!(told.to_string().contains("--existing-rows 5"), "{told}");
     }
 }

@@ -169,7 +169,7 @@ fn is_funded(account: &AccountId<'_>) -> bool {
 }
 
 /// Publishes a workload by the command, which gives the same transactions as the library.
-pub fn generate(
+pub async fn generate(
     workload: &Workload,
     millrace: &Millrace,
     environment: &[(&'static str, String)],
@@ -187,5 +187,5 @@ pub fn generate(
     for (flag, value) in flags {
         arguments.extend([flag.to_owned(), value]);
     }
-    millrace.run(&arguments, environment)
+    millrace.run(&arguments, environment).await
 }

@@ -39,7 +39,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Parser as _;
 use millrace_benches::results::{self, say};
-use millrace_benches::saved::end;
+use millrace_benches::saved::{end, told};
 use millrace_benches::signals::Signals;
 use millrace_benches::{conditions, meter, programs, scratch};
 
@@ -62,8 +62,8 @@ fn measure(cli: &Cli) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        let plans = cli.plans()?;
         let bench = Bench::new(cli).await?;
-        let plans = cli.plans();
         let total = plans.len() * cli.runs;
         let mut signals = Signals::new()?;
         let mut all = Vec::with_capacity(total);
@@ -83,7 +83,11 @@ fn measure(cli: &Cli) -> anyhow::Result<ExitCode> {
                     }
                 }
                 Err(error) => {
-                    say(&format!("{progress} {}: FAILED: {error:#}", plan.name()));
+                    say(&format!(
+                        "{progress} {}: FAILED: {}",
+                        plan.name(),
+                        told(&error)
+                    ));
                     failed = true;
                 }
             }

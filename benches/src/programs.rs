@@ -50,14 +50,16 @@ impl Millrace {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// Runs a tool to its end; a failure shows what it said.
-    pub fn run(
+    /// Runs a tool to its end; a failure shows what it said. It is killed when nobody waits for it any more.
+    pub async fn run(
         &self,
         arguments: &[String],
         environment: &[(&'static str, String)],
     ) -> anyhow::Result<()> {
         let log = self.logs.join(format!("{}.log", arguments[0]));
-        let status = self.command(arguments, environment, &log)?.status()?;
+        let mut command =
+            tokio::process::Command::from(self.command(arguments, environment, &log)?);
+        let status = command.kill_on_drop(true).status().await?;
         if status.success() {
             return Ok(());
         }

@@ -53,7 +53,7 @@ impl Bench {
         }
         // Every model has been folded in full by now: its slices are proven with all the rest.
         let mut failures = checks::failures(&mut connection, parameters, &load).await?;
-        let verified = self.tool(&["verify"], scratch);
+        let verified = self.tool(&["verify"], scratch).await;
         failures.extend(verified.err().map(|failure| format!("{failure:#}")));
         Ok(Rebuild {
             at: now(&mut connection).await?,

@@ -79,7 +79,7 @@ impl Bench {
             }
             records.push(record);
         }
-        let verified = self.tool(&["verify"], scratch);
+        let verified = self.tool(&["verify"], scratch).await;
         if let Err(failure) = verified {
             for record in &mut records {
                 record.failures.push(format!("{failure:#}"));
@@ -106,7 +106,8 @@ impl Bench {
             &parameters.measured(),
             &self.millrace,
             &scratch.environment(),
-        )?;
+        )
+        .await?;
         checkpoint(connection).await?;
         let drain = self
             .drain(parameters, scratch, connection, load.count())
@@ -137,15 +138,17 @@ impl Bench {
         load: &Load,
         scratch: &Scratch,
     ) -> anyhow::Result<PgConnection> {
-        self.tool(&["migrate"], scratch)?;
+        self.tool(&["migrate"], scratch).await?;
         let partitions = parameters.partitions.to_string();
-        self.tool(&["topics", "create", "--partitions", &partitions], scratch)?;
+        self.tool(&["topics", "create", "--partitions", &partitions], scratch)
+            .await?;
         if let Some(limit) = parameters.limit {
             let limit = limit.to_string();
             self.tool(
                 &["accounts", "default", "--overdraft-limit", &limit],
                 scratch,
-            )?;
+            )
+            .await?;
         }
         load.publish_deposits(&scratch.publisher()).await?;
         scratch.connect().await
@@ -169,7 +172,7 @@ impl Bench {
             .await?;
         let services = self.start(parameters, scratch)?;
         if workload.count > 0 {
-            generate(workload, &self.millrace, &scratch.environment())?;
+            generate(workload, &self.millrace, &scratch.environment()).await?;
         }
         self.finish(start, services, &mut connection, target)
             .await?;
@@ -177,9 +180,9 @@ impl Bench {
     }
 
     /// Runs a command of `millrace` that ends.
-    pub fn tool(&self, arguments: &[&str], scratch: &Scratch) -> anyhow::Result<()> {
+    pub async fn tool(&self, arguments: &[&str], scratch: &Scratch) -> anyhow::Result<()> {
         let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
-        self.millrace.run(&arguments, &scratch.environment())
+        self.millrace.run(&arguments, &scratch.environment()).await
     }
 }
 

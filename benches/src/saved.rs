@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use clap::Args;
 use serde::de::DeserializeOwned;
 
@@ -52,6 +52,17 @@ impl Saved {
             "--plot {}: which results? Name their files after it, as in --plot DIR FILE.jsonl",
             directory.display()
         );
+        for (place, file) in self.files.iter().enumerate() {
+            let namesake = |other: &&PathBuf| other.file_stem() == file.file_stem();
+            if let Some(other) = self.files[..place].iter().find(namesake) {
+                bail!(
+                    "--plot {}: the charts of {} would be written over those of {}: draw them in two directories",
+                    directory.display(),
+                    file.display(),
+                    other.display()
+                );
+            }
+        }
         for file in &self.files {
             for drawn in draw(directory, file)? {
                 say(&drawn.display().to_string());
@@ -64,13 +75,27 @@ impl Saved {
 /// What the program ends with: an error is told.
 pub fn end(done: anyhow::Result<ExitCode>) -> ExitCode {
     done.unwrap_or_else(|error| {
-        say(&format!("error: {error:#}"));
+        say(&format!("error: {}", told(&error)));
         ExitCode::FAILURE
+    })
+}
+
+/// The error and what is behind it: some errors tell their source themselves.
+pub fn told(error: &anyhow::Error) -> String {
+    let mut causes = error.chain().map(ToString::to_string);
+    let first = causes.next().unwrap_or_default();
+    causes.fold(first, |text, cause| {
+        if text.contains(&cause) {
+            text
+        } else {
+            format!("{text}: {cause}")
+        }
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use anyhow::anyhow;
     use clap::Parser;
 
     use super::*;
@@ -99,5 +124,22 @@ mod tests {
                 .is_ok()
         );
         assert!(show(&[]).is_none());
+    }
+
+    #[test]
+    fn charts_of_two_files_are_not_written_over_each_other() {
+        let plot = ["--plot", "plots", "a/x.jsonl", "b/y.jsonl", "b/x.jsonl"];
+        let told = show(&plot).unwrap().unwrap_err().to_string();
+        let files = told.contains("a/x.jsonl") && told.contains("b/x.jsonl");
+        assert!(files && !told.contains("y.jsonl"), "{told}");
+        assert!(show(&plot[..4]).unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow!("refused")
+            .context("talking to it: refused")
+            .context("connecting");
+        assert_eq!(super::told(&error), "connecting: talking to it: refused");
     }
 }

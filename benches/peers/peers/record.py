@@ -1,6 +1,7 @@
 """What is kept of a run: one JSON object a line."""
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,15 @@ class Record:
 
 
 def append(file: Path, record: Record) -> None:
-    """Adds a line."""
+    """Adds a line, also after one that a run which was cut off has left unended."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(asdict(record), separators=(",", ":")) + "\n")
+    line = json.dumps(asdict(record), separators=(",", ":")) + "\n"
+    with file.open("a+b") as lines:
+        if lines.seek(0, os.SEEK_END):
+            lines.seek(-1, os.SEEK_END)
+            if lines.read(1) != b"\n":
+                line = "\n" + line
+        lines.write(line.encode())
 
 
 def read(file: Path) -> list[Record]:

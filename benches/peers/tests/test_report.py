@@ -74,6 +74,14 @@ class Kept(unittest.TestCase):
             record.append(file, RECORD)
             self.assertEqual(record.read(file), [RECORD, RECORD])
 
+    def test_what_follows_a_line_that_was_cut_off_is_a_line_of_its_own(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            file = Path(directory) / "peers.jsonl"
+            record.append(file, RECORD)
+            file.write_text(file.read_text().removesuffix("\n"))
+            record.append(file, RECORD)
+            self.assertEqual(record.read(file), [RECORD, RECORD])
+
 
 class Choice(unittest.TestCase):
     """--only."""

@@ -40,7 +40,7 @@ pub struct Cli {
         required_unless_present_any = ["report", "plot", "dev"]
     )]
     pub database_url: Option<String>,
-    /// Measure `millrace dev` instead: an in-memory broker and a private Postgres.
+    /// Measure `millrace dev` instead: an in-memory broker and a private Postgres. Servers that are named are left alone.
     #[arg(long)]
     pub dev: bool,
     /// The `millrace` to measure [default: the one beside this program].

@@ -37,7 +37,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Parser as _;
 use millrace_benches::results::{self, say};
-use millrace_benches::saved::end;
+use millrace_benches::saved::{end, told};
 use millrace_benches::signals::Signals;
 
 use crate::case::{Case, Shape};
@@ -89,7 +89,7 @@ async fn measure_all(cli: &Cli) -> anyhow::Result<(Vec<Record>, bool)> {
                 records.push(record);
             }
             Err(error) => {
-                say(&format!("  FAILED: {error:#}"));
+                say(&format!("  FAILED: {}", told(&error)));
                 failed = true;
             }
         }

@@ -52,7 +52,7 @@ impl Place {
             &["topics", "create", "--partitions", &partitions],
         ] {
             let arguments: Vec<_> = tool.iter().map(ToString::to_string).collect();
-            millrace.run(&arguments, &environment)?;
+            millrace.run(&arguments, &environment).await?;
         }
         services.start("ledger", &["--lanes", &lanes], &environment)?;
         services.start("project", &[], &environment)?;

@@ -99,7 +99,10 @@ impl OpenLoop {
             ..figures(measured, seconds)
         };
         let mut failures = figures.failures();
-        let verified = self.millrace.run(&["verify".into()], &place.environment);
+        let verified = self
+            .millrace
+            .run(&["verify".into()], &place.environment)
+            .await;
         failures.extend(verified.err().map(|failure| format!("{failure:#}")));
         Ok(Record {
             at: conditions::clock(&mut place.connection).await?,

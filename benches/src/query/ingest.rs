@@ -53,7 +53,7 @@ impl<'a> Source<'a> {
     }
 
     /// Publishes so many, of the next day.
-    pub fn publish(&mut self, count: u64) -> anyhow::Result<()> {
+    pub async fn publish(&mut self, count: u64) -> anyhow::Result<()> {
         self.days += 1;
         let start = START_MICROS + self.days * DAY_MICROS;
         let flags = [
@@ -66,16 +66,17 @@ impl<'a> Source<'a> {
         for (flag, value) in flags {
             arguments.extend([flag.to_owned(), value]);
         }
-        self.millrace.run(&arguments, self.environment)?;
+        self.millrace.run(&arguments, self.environment).await?;
         self.published += count;
         Ok(())
     }
 
     /// Publishes as many as shall be there before, over some days.
-    pub fn preload(&mut self, count: u64) -> anyhow::Result<()> {
+    pub async fn preload(&mut self, count: u64) -> anyhow::Result<()> {
         let days = DAYS.unsigned_abs();
         for day in 0..days {
-            self.publish(count / days + u64::from(day < count % days))?;
+            self.publish(count / days + u64::from(day < count % days))
+                .await?;
         }
         Ok(())
     }

@@ -83,7 +83,7 @@ async fn measure(
         &["topics", "create", "--partitions", &partitions],
     ] {
         let arguments: Vec<_> = tool.iter().map(ToString::to_string).collect();
-        millrace.run(&arguments, &environment)?;
+        millrace.run(&arguments, &environment).await?;
     }
     let mut connection = scratch.connect().await?;
     let meter = Meter::new(servers).await?;
@@ -113,7 +113,7 @@ impl<'a> Run<'a> {
             "filling a ledger: {} transactions",
             self.settings.preload
         ));
-        self.source.preload(self.settings.preload)?;
+        self.source.preload(self.settings.preload).await?;
         self.drain().await?;
         let keys = Arc::new(Keys::draw(&mut self.connection).await?);
         let mut records = vec![self.ingest(None, &keys).await?];
@@ -125,7 +125,10 @@ impl<'a> Run<'a> {
         self.serving.check()?;
         self.serving.stop().await?;
         say("verify");
-        let verified = self.millrace.run(&["verify".into()], self.environment);
+        let verified = self
+            .millrace
+            .run(&["verify".into()], self.environment)
+            .await;
         if let Err(failure) = verified {
             for record in &mut records {
                 record.failures.push(format!("{failure:#}"));
@@ -161,7 +164,7 @@ impl<'a> Run<'a> {
             self.settings.count
         ));
         let there = self.source.published;
-        self.source.publish(self.settings.count)?;
+        self.source.publish(self.settings.count).await?;
         // So that every drain begins with the same pages to write: none.
         sqlx::raw_sql("checkpoint")
             .execute(&mut self.connection)
