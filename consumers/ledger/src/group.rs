@@ -9,8 +9,9 @@ use sqlx::postgres::PgConnectOptions;
 use tracing::{error, info, info_span};
 
 use crate::board::Board;
-use crate::kafka::consumer::{KafkaLog, Settings};
+use crate::kafka::consumer::KafkaLog;
 use crate::kafka::log::{self, Log as _};
+use crate::kafka::settings::Settings;
 use crate::observe;
 use crate::pipeline::lane::{Clock, Guards, Lane};
 use crate::record::Intake;

@@ -7,6 +7,7 @@
 //! | [`cursor`] | the same of one that is read |
 //! | [`diagnosis`] | what a lane would say of a partition |
 //! | [`stop`] | why a partition does not go on |
+//! | [`settings`] | where Kafka is, and what its client is told |
 //! | [`consumer`] | Kafka behind the trait |
 //! | [`mailbox`] | what librdkafka's callbacks leave for the lane |
 //! | [`reader`] | Kafka as a bystander reads it, for proofs |
@@ -18,4 +19,5 @@ pub mod diagnosis;
 pub mod log;
 mod mailbox;
 pub mod reader;
+pub mod settings;
 pub mod stop;

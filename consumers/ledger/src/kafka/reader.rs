@@ -17,8 +17,9 @@ use tokio::sync::mpsc;
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::kafka::consumer::{Settings, push, refused, unavailable};
+use crate::kafka::consumer::{push, unavailable};
 use crate::kafka::log::{Bounds, Error, Topic};
+use crate::kafka::settings::{Settings, refused};
 use crate::record::{Intake, LogRange};
 
 /// How long a question to the broker may take.

@@ -35,8 +35,8 @@ use sqlx::PgConnection;
 
 use crate::chain::Numbers;
 use crate::kafka;
-use crate::kafka::consumer::Settings;
 use crate::kafka::reader::Reader;
+use crate::kafka::settings::Settings;
 use crate::store::positions::Accepted;
 use crate::store::served::{self, Served};
 use crate::verify::batches::{ends, last_before, unaccounted};

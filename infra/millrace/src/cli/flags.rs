@@ -62,7 +62,7 @@ impl Kafka {
         }
         config.set("bootstrap.servers", &self.brokers);
         config.create().map_err(|error| {
-            let refused = millrace_ledger::kafka::consumer::refused(&error);
+            let refused = millrace_ledger::kafka::settings::refused(&error);
             Usage(format!("Kafka settings: {refused}"))
         })
     }

@@ -15,7 +15,7 @@ use millrace_generator::{IdVersion, Skew, Workload, run as publish};
 use millrace_http::Limits;
 use millrace_ledger::board::Board;
 use millrace_ledger::group::{Group, Options as GroupOptions, SystemClock};
-use millrace_ledger::kafka::consumer::Settings as ConsumerSettings;
+use millrace_ledger::kafka::settings::Settings as ConsumerSettings;
 use millrace_ledger::pipeline::lane::{Clock as _, Guards};
 use millrace_ledger::store::schema;
 use millrace_publisher::{Publisher, Settings};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use millrace_ledger::board::{Board, Picture};
 use millrace_ledger::group::{Group, Options};
-use millrace_ledger::kafka::consumer::Settings;
+use millrace_ledger::kafka::settings::Settings;
 use millrace_ledger::pipeline::lane::Guards;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use millrace_ledger::group::SystemClock;
-use millrace_ledger::kafka::consumer::Settings;
+use millrace_ledger::kafka::settings::Settings;
 use millrace_ledger::pipeline::lane::Clock as _;
 use millrace_ledger::store::positions::Accepted;
 use millrace_ledger::verify::checkpoint::Checkpoint;

@@ -29,6 +29,7 @@ mod records;
 mod rewrite;
 mod servers;
 
+mod across;
 mod berka;
 mod chaos;
 mod checkpoints;
@@ -53,6 +54,7 @@ mod policies;
 mod positions;
 mod readme;
 mod rewritten;
+mod served;
 mod split;
 mod stops;
 mod tampering;

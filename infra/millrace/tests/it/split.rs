@@ -4,26 +4,25 @@
 use std::process::Command;
 
 use millrace_publisher::RawRecord;
-use serde_json::Value;
 
 use crate::log;
 use crate::oracle::{acknowledged, assert_balances_of_topic};
 use crate::place::Place;
 use crate::process::{Ended, Replica, until};
-use crate::records::{account_in, publish, publish_raw, transfer};
+use crate::records::{publish, publish_raw, transfer};
 use crate::servers::repository;
 
 /// 2026-01-02T03:04:05Z, in microseconds: a load that begins then is the same one however often it is sent.
 const START: &str = "1767323045000000";
 
 /// A ledger over two databases with half of the topic's partitions each, beside one that has all of them.
-struct Split {
-    whole: Place,
-    halves: [Place; 2],
+pub struct Split {
+    pub whole: Place,
+    pub halves: [Place; 2],
 }
 
 impl Split {
-    async fn new(name: &str, partitions: i32) -> Self {
+    pub async fn new(name: &str, partitions: i32) -> Self {
         let whole = Place::new(name, partitions).await;
         Self {
             halves: [half_of(&whole, 0).await, half_of(&whole, 1).await],
@@ -31,25 +30,25 @@ impl Split {
         }
     }
 
-    fn places(&self) -> [&Place; 3] {
+    pub fn places(&self) -> [&Place; 3] {
         [&self.whole, &self.halves[0], &self.halves[1]]
     }
 
     /// Starts a ledger for each database: of all partitions, the lower and the upper half.
-    async fn ledgers(&self, lanes: u32) -> [Replica; 3] {
+    pub async fn ledgers(&self, lanes: u32) -> [Replica; 3] {
         let [whole, low, high] = self.places().map(|place| place.ledger(lanes));
         [whole.await, low.await, high.await]
     }
 
     /// Waits until all have applied what is theirs.
-    async fn drained(&self) {
+    pub async fn drained(&self) {
         self.whole.drained().await;
         for (half, place) in self.halves.iter().enumerate() {
             drained(place, half).await;
         }
     }
 
-    async fn verify(&self) {
+    pub async fn verify(&self) {
         self.whole.verify().await;
         for place in &self.halves {
             place.verify().await;
@@ -57,14 +56,14 @@ impl Split {
     }
 
     /// Runs a statement that gives a number in each: all, low, high.
-    async fn numbers(&self, query: &str) -> [i64; 3] {
+    pub async fn numbers(&self, query: &str) -> [i64; 3] {
         let [whole, low, high] = self.places().map(|place| place.number(query));
         [whole.await, low.await, high.await]
     }
 }
 
 /// A database of the lower (0) or upper (1) half of the partitions.
-async fn half_of(whole: &Place, half: i32) -> Place {
+pub async fn half_of(whole: &Place, half: i32) -> Place {
     let size = whole.partitions / 2;
     let served = format!("{}-{}", half * size, (half + 1) * size - 1);
     let place = whole.beside(["low", "high"][usize::from(half == 1)]).await;
@@ -77,7 +76,7 @@ async fn half_of(whole: &Place, half: i32) -> Place {
 }
 
 /// Waits until a half has applied its part of the topic.
-async fn drained(place: &Place, half: usize) {
+pub async fn drained(place: &Place, half: usize) {
     let ends = log::ends(place.brokers(), place.topic(), place.partitions);
     let parts: Vec<_> = ends.chunks(ends.len() / 2).collect();
     place.applied(parts[half].iter().sum()).await;
@@ -117,7 +116,7 @@ async fn sql(place: &Place, script: &str, member: &Place, name: &str) -> Ended {
 }
 
 /// A database with the reports of both halves as one.
-async fn federated(split: &Split) -> Place {
+pub async fn federated(split: &Split) -> Place {
     let place = split.whole.beside("all").await;
     // To say again where a member is changes nothing.
     for (half, name) in [(0, "low"), (1, "high"), (0, "low")] {
@@ -278,319 +277,6 @@ async fn assert_read_in_place(all: &Place) {
             .unwrap();
     let wanted = [("low", 0..6), ("high", 6..12)].map(|(m, p)| (m.to_owned(), p.collect()));
     assert_eq!(members, wanted);
-}
-
-/// Publishes one transaction, waits until it is applied everywhere, and gives the verdicts: all, low, high.
-async fn verdicts(
-    split: &Split,
-    number: u128,
-    debit: &str,
-    credit: &str,
-    amount: i64,
-) -> [String; 3] {
-    let publisher = split.whole.publisher().await;
-    let transaction = transfer(number, debit, credit, amount);
-    let sent = publish(&publisher, [&transaction]).await;
-    split.drained().await;
-    let last = "select name from (
-            select partition, log_offset, verdict as code from millrace.ledger
-            union all select partition, log_offset, reason from millrace.refused
-        ) o join millrace.reasons using (code) where kind = 'verdict' and (partition, log_offset) = ($1, $2)";
-    let mut verdicts = [const { String::new() }; 3];
-    for (verdict, place) in verdicts.iter_mut().zip(split.places()) {
-        let found: Option<String> = sqlx::query_scalar(last)
-            .bind(sent[0].partition)
-            .bind(sent[0].offset)
-            .fetch_optional(&mut place.connect().await)
-            .await
-            .unwrap();
-        *verdict = found.unwrap_or_default();
-    }
-    verdicts
-}
-
-#[tokio::test]
-async fn an_id_is_unique_in_each_database_and_not_over_both() {
-    let split = Split::new("split-ids", 2).await;
-    let _ledgers = split.ledgers(1).await;
-    let (alice, bob) = (account_in(0, 2, "alice"), account_in(1, 2, "bob"));
-    let publisher = split.whole.publisher().await;
-    let first = transfer(1, &alice, "external:out", 10);
-    publish(&publisher, [&first, &first]).await;
-    split.drained().await;
-    // The same content has the same key, partition and database: it is recognised as ever.
-    publish(&publisher, [&first]).await;
-    split.drained().await;
-    let duplicates = "select coalesce(sum(duplicate), 0)::bigint from millrace.batches";
-    assert_eq!(split.numbers(duplicates).await, [2, 2, 0]);
-    // Other content with a key of the same database is a conflict as ever.
-    let verdicts_of = verdicts(&split, 1, &alice, "external:out", 11).await;
-    assert_eq!(verdicts_of, ["id_conflict", "id_conflict", ""]);
-    // With a key of the other database it is not seen: both are posted.
-    let verdicts_of = verdicts(&split, 1, &bob, "external:out", 20).await;
-    assert_eq!(verdicts_of, ["id_conflict", "", "posted"]);
-    let posted = "select count(*) from reports.transactions";
-    assert_eq!(split.numbers(posted).await, [1, 1, 1]);
-    split.verify().await;
-    // Whoever reads over both sees it.
-    let all = federated(&split).await;
-    let twice = "select count(*) from (select id from reports.transactions group by id having count(*) > 1) t";
-    assert_eq!(all.number(twice).await, 1);
-}
-
-/// Alice is at home in the lower half, Bob in the upper one; nobody may go below zero.
-struct Funds {
-    split: Split,
-    _ledgers: [Replica; 3],
-    alice: String,
-    bob: String,
-    next: u128,
-}
-
-impl Funds {
-    async fn new(name: &str) -> Self {
-        let split = Split::new(name, 2).await;
-        for place in split.places() {
-            let default = ["accounts", "default", "--overdraft-limit", "0"];
-            place.run(&default).await.expect(0);
-        }
-        Self {
-            _ledgers: split.ledgers(1).await,
-            split,
-            alice: account_in(0, 2, "alice"),
-            bob: account_in(1, 2, "bob"),
-            next: 0,
-        }
-    }
-
-    /// Moves money; gives the verdicts of the whole and of the half that has decided.
-    async fn moves(&mut self, debit: &str, credit: &str, amount: i64) -> (String, String) {
-        self.next += 1;
-        let named = |name: &str| match name {
-            "alice" => self.alice.clone(),
-            "bob" => self.bob.clone(),
-            other => other.to_owned(),
-        };
-        let (debit, credit) = (named(debit), named(credit));
-        let [whole, low, high] = verdicts(&self.split, self.next, &debit, &credit, amount).await;
-        assert!(
-            low.is_empty() != high.is_empty(),
-            "in one of them: {low:?}, {high:?}"
-        );
-        (whole, low + &high)
-    }
-
-    /// The same, and both must agree to it.
-    async fn moves_well(&mut self, debit: &str, credit: &str, amount: i64) {
-        let verdicts = self.moves(debit, credit, amount).await;
-        assert_eq!(verdicts, ("posted".into(), "posted".into()));
-    }
-}
-
-const REJECTED: &str = "insufficient_funds";
-
-#[tokio::test]
-async fn funds_that_came_through_the_other_database_count_once_they_are_a_limit_or_come_in_two_steps()
- {
-    let mut funds = Funds::new("split-funds").await;
-    funds.moves_well("external:in", "alice", 100).await;
-    funds.moves_well("external:in", "bob", 100).await;
-    funds.moves_well("bob", "alice", 50).await;
-    // Alice has 150, of which 50 are in the other database.
-    let (whole, half) = funds.moves("alice", "external:out", 120).await;
-    assert_eq!((&*whole, &*half), ("posted", REJECTED));
-
-    // Her credits elsewhere only rise, so they are a safe lower bound whenever they are read: as a limit here.
-    let all = federated(&funds.split).await;
-    let alice = funds.alice.clone();
-    let elsewhere = "select credits::bigint from ledger_high.balances where account = ";
-    let limit = all.number(&format!("{elsewhere}'{alice}'")).await;
-    assert_eq!(limit, 50);
-    let limit = limit.to_string();
-    let allow = ["accounts", "set", &alice, "--overdraft-limit", &limit];
-    let [low, high] = &funds.split.halves;
-    low.run(&allow).await.expect(0);
-    // Where none of her debits are decided a limit would be one in name alone.
-    let ended = high.run(&allow).await.expect(1);
-    ended.names(&[&alice, "partition 0", "does not serve"]);
-    let (_, half) = funds.moves("alice", "external:out", 120).await;
-    assert_eq!(half, "posted");
-    let (_, half) = funds.moves("alice", "external:out", 31).await;
-    assert_eq!(half, REJECTED);
-
-    // Or a payment goes in two steps: out of one database, and, once that is posted, into the other.
-    funds.moves_well("bob", "external:to-low", 25).await;
-    funds.moves_well("external:from-high", "alice", 25).await;
-    funds.moves_well("alice", "external:out", 55).await;
-    let (_, half) = funds.moves("bob", "external:out", 26).await;
-    assert_eq!(half, REJECTED);
-    // Over both nobody is overdrawn, and what is on its way between the two is nothing.
-    let balances = "select account, balance from reports.balances where account in ('ALICE', 'BOB') order by 1";
-    let balances = balances.replace("ALICE", &alice).replace("BOB", &funds.bob);
-    let wanted = [format!("({alice},0)"), format!("({},25)", funds.bob)];
-    assert_eq!(all.rows(&balances).await, wanted);
-    let way = "select sum(balance)::bigint from reports.balances where account in ('external:to-low', 'external:from-high')";
-    assert_eq!(all.number(way).await, 0);
-    funds.split.verify().await;
-}
-
-/// A database of two partitions of a topic of four, each with a record, and its ledger.
-struct Half {
-    whole: Place,
-    low: Place,
-    ledger: Replica,
-}
-
-impl Half {
-    async fn new(name: &str) -> Self {
-        let whole = Place::new(name, 4).await;
-        let low = half_of(&whole, 0).await;
-        let publisher = whole.publisher().await;
-        let one_each = (0..4).map(|partition| transfer(partition, &account(partition), "b", 1));
-        publish(&publisher, &one_each.collect::<Vec<_>>()).await;
-        let ledger = low.ledger(1).await;
-        drained(&low, 0).await;
-        ledger.becomes_ready().await;
-        assert_eq!(ledger.partitions("active"), [0, 1]);
-        Self { whole, low, ledger }
-    }
-
-    async fn posted(&self) -> i64 {
-        let posted = "select count(*) from reports.transactions";
-        self.low.number(posted).await
-    }
-}
-
-/// An account whose debits are in this partition of four.
-fn account(partition: u128) -> String {
-    account_in(i32::try_from(partition).unwrap(), 4, "a")
-}
-
-#[tokio::test]
-async fn a_database_that_has_not_read_the_topic_yet_tells_of_any_other_partition() {
-    let whole = Place::new("unread", 4).await;
-    let low = half_of(&whole, 0).await;
-    let query = low.service("query").await;
-    let ask = query
-        .http
-        .get("/v1/partitions?at_least=2147483647:0&wait_ms=0");
-    assert_eq!(ask.await.expect(400).json()["code"], "partition_not_served");
-}
-
-#[tokio::test]
-async fn whoever_asks_a_database_for_a_partition_of_another_is_told() {
-    let half = Half::new("served").await;
-    let query = half.low.service("query").await;
-    let get = async |path: &str, status: u16| query.http.get(path).await.expect(status).json();
-    let partitions = get("/v1/partitions?at_least=1:0", 200).await;
-    let numbers = partitions["partitions"].as_array().unwrap().iter();
-    assert_eq!(numbers.map(|p| &p["partition"]).collect::<Vec<_>>(), [0, 1]);
-    let problem = get("/v1/partitions?at_least=0:0,2:0", 400).await;
-    assert_eq!(problem["code"], "partition_not_served");
-    let detail = problem["detail"].as_str().unwrap();
-    assert!(detail.contains("serves 0-1"), "{detail}");
-    let nowhere = get("/v1/partitions?at_least=9:0&wait_ms=0", 504).await;
-    assert_ne!(nowhere["code"], "partition_not_served", "{nowhere}");
-    get("/v1/partitions?at_least=2147483647:0&wait_ms=0", 504).await;
-    let fresh = get("/v1/freshness", 200).await;
-    assert!(fresh["as_of"].is_string(), "{fresh}");
-    assert_eq!(fresh["lag_records"], 0);
-    let list = half.low.run(&["positions", "list"]).await.expect(0).out;
-    assert!(list.contains("serves partitions 0-1"), "{list}");
-    assert!(!list.contains("partition 2\t"), "{list}");
-    let accept = ["positions", "accept", "--partition", "2", "--reason", "x"];
-    let ended = half.low.run(&accept).await.expect(1);
-    ended.names(&["partition 2 is in another database"]);
-}
-
-#[tokio::test]
-async fn parked_records_of_a_split_ledger_are_resolved_where_they_are() {
-    let half = Half::new("served-parked").await;
-    let publisher = half.whole.publisher().await;
-    let key = account(1);
-    let record = RawRecord {
-        key: Some(key.as_bytes()),
-        payload: Some(b"?"),
-        headers: &[],
-        partition: Some(1),
-    };
-    publish_raw(&publisher, record).await;
-    publish(&publisher, [&transfer(11, &key, "b", 1)]).await;
-    drained(&half.low, 0).await;
-    assert_eq!(half.posted().await, 2);
-    // The second can be applied once the first is given up.
-    for arguments in [
-        &["discard", "--parked-for", "undecodable", "--reason", "x"][..],
-        &["replay", "--all"],
-    ] {
-        let arguments = [&["parked"], arguments, &["--operator", "ann"]].concat();
-        half.low.run(&arguments).await.expect(0);
-    }
-    assert_eq!(half.posted().await, 3);
-    half.low.verify().await;
-}
-
-#[tokio::test]
-async fn what_a_database_has_begun_it_serves_for_ever_and_more_is_begun_at_once() {
-    let half = Half::new("served-changes").await;
-    let serve =
-        async |partitions: &str| half.low.run(&["migrate", "--partitions", partitions]).await;
-    let refused = serve("1-3").await.expect(1);
-    refused.names(&["has begun partitions 0, which 1-3 leaves out"]);
-    let refused = serve("0-4").await.expect(1);
-    refused.names(&["4 partitions, and no partition 4"]);
-    let again = half.low.run(&["migrate"]).await.expect(0).out;
-    assert!(again.contains("it serves partitions 0-1"), "{again}");
-    // Without a restart.
-    serve("0-2").await.expect(0);
-    until("partition 2 is begun", async || {
-        (half.ledger.partitions("active") == [0, 1, 2]).then_some(())
-    })
-    .await;
-    serve("all").await.expect(0);
-    half.low.drained().await;
-    assert_eq!(half.posted().await, 4);
-    half.low.verify().await;
-    half.ledger.stop().await.expect(0);
-}
-
-#[tokio::test]
-async fn two_databases_in_one_group_are_told_apart() {
-    let split = Split::new("split-group", 4).await;
-    let [low, high] = &split.halves;
-    let ledger = low.ledger(1).await;
-    ledger.becomes_ready().await;
-    let publisher = split.whole.publisher().await;
-    publish(&publisher, [&transfer(1, &account_in(0, 4, "a"), "b", 1)]).await;
-    drained(low, 0).await;
-    let mut command = high.ledger_command(&["--lanes", "1"]);
-    command.env("MILLRACE_GROUP", low.group());
-    let intruder = high.replica(command).await;
-    let why = until("the other database's lane stands still", async || {
-        let (_, detail) = intruder.readiness()?;
-        let why = detail["problems"]
-            .as_array()?
-            .iter()
-            .find_map(Value::as_str)?;
-        why.contains("--group").then(|| why.to_owned())
-    })
-    .await;
-    let database = "select database_id::text from millrace.log";
-    let database = low.rows(database).await[0]
-        .trim_matches(['(', ')'])
-        .to_owned();
-    assert!(why.contains(&database), "{why}");
-    assert!(high.rows("select * from reports.batches").await.is_empty());
-    // Once it has left, what the group had given to it is the first one's again.
-    intruder.stop().await.expect(0);
-    publish(&publisher, [&transfer(2, &account_in(1, 4, "a"), "b", 1)]).await;
-    drained(low, 0).await;
-    ledger.becomes_ready().await;
-    let own = high.ledger(1).await;
-    own.becomes_ready().await;
-    for replica in [ledger, own] {
-        replica.stop().await.expect(0);
-    }
 }
 
 #[tokio::test]
