@@ -288,7 +288,7 @@ async fn sigterm_answers_the_requests_in_hand() {
     let mut stream = gateway.http.begin_stream().await;
     send_chunk(&mut stream, &lines(&[transaction(0)])).await;
     until("the first line is in the log", async || {
-        let ends = log::ends(place.brokers(), place.topic(), place.partitions);
+        let ends = log::ends(place.brokers(), place.topic(), place.partitions).await;
         (ends.iter().sum::<i64>() == 1).then_some(())
     })
     .await;

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::process::PATIENCE;
+use crate::process::{PATIENCE, until};
 
 /// How long one question to a broker may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -24,17 +24,26 @@ pub struct Record {
     pub is_json: bool,
 }
 
-/// The end of each partition: committed records only.
-pub fn ends(brokers: &str, topic: &str, partitions: i32) -> Vec<i64> {
+/// The end of each partition: committed records only. A broker that was away leads its partitions a moment later.
+pub async fn ends(brokers: &str, topic: &str, partitions: i32) -> Vec<i64> {
     let consumer = consumer(brokers);
-    (0..partitions)
-        .map(|partition| {
-            let (_, end) = consumer
-                .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
-                .unwrap();
-            end
-        })
-        .collect()
+    let mut ends = Vec::new();
+    for partition in 0..partitions {
+        let look = async || match consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT) {
+            Ok((_, end)) => Some(end),
+            Err(error) if has_no_leader(&error) => None,
+            Err(error) => panic!("the end of partition {partition}: {error}"),
+        };
+        ends.push(until("every partition has a leader", look).await);
+    }
+    ends
+}
+
+fn has_no_leader(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable)
+    )
 }
 
 /// Every committed record, by partition and offset.

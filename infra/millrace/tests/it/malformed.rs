@@ -235,7 +235,7 @@ async fn wrong_requests_are_refused_whole() {
     let methods =
         "GET /v1/transactions, PUT /v1/transactions, DELETE /v1/transactions, POST /openapi.json";
     paths_and_methods(&gateway.http, paths, methods).await;
-    let ends = crate::log::ends(place.brokers(), place.topic(), 1);
+    let ends = crate::log::ends(place.brokers(), place.topic(), 1).await;
     assert_eq!(ends, [0], "nothing of all that is in the log");
     let log = gateway.replica.stop().await.expect(0).err;
     assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");

@@ -139,7 +139,7 @@ pub async fn assert_nothing_is_lost(place: &Place) {
         .rows("select * from reports.conservation where not holds")
         .await;
     assert_eq!(broken, [""; 0]);
-    let ends = log::ends(place.brokers(), place.topic(), place.partitions);
+    let ends = log::ends(place.brokers(), place.topic(), place.partitions).await;
     let counted = "select sum(records + skipped)::bigint from reports.conservation";
     assert_eq!(place.number(counted).await, ends.iter().sum::<i64>());
 }

@@ -256,7 +256,7 @@ impl Place {
 
     /// Waits until the database has applied the topic to its end.
     pub async fn drained(&self) {
-        let ends = log::ends(self.brokers(), self.topic(), self.partitions);
+        let ends = log::ends(self.brokers(), self.topic(), self.partitions).await;
         let wanted: i64 = ends.iter().sum();
         self.applied(wanted).await;
     }

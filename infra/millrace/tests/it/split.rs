@@ -77,7 +77,7 @@ pub async fn half_of(whole: &Place, half: i32) -> Place {
 
 /// Waits until a half has applied its part of the topic.
 pub async fn drained(place: &Place, half: usize) {
-    let ends = log::ends(place.brokers(), place.topic(), place.partitions);
+    let ends = log::ends(place.brokers(), place.topic(), place.partitions).await;
     let parts: Vec<_> = ends.chunks(ends.len() / 2).collect();
     place.applied(parts[half].iter().sum()).await;
 }
