@@ -55,6 +55,7 @@ mod positions;
 mod readme;
 mod rewritten;
 mod served;
+mod slices;
 mod split;
 mod stops;
 mod tampering;
