@@ -10,7 +10,7 @@
 //! | [`parked`] | parked records as operators see them |
 //! | [`policies`] | setting and showing what accounts may do |
 //! | [`positions`] | what operators see of positions, and accept |
-//! | [`slices`] | adding to balances; [`places`] where their slices lie |
+//! | [`slices`] | adding to balances |
 //! | [`small`] | the rows of a small batch in one statement |
 //! | [`socket`] | small messages at once |
 //! | [`tid`] | where a row lies |
@@ -22,7 +22,6 @@ pub mod error;
 mod frozen;
 pub mod micros;
 pub mod parked;
-mod places;
 pub mod policies;
 pub mod positions;
 pub mod postgres;

@@ -10,13 +10,11 @@ use millrace_rules::Currency;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use crate::chain::Head;
 use crate::kafka::log::Topic;
 use crate::parking::Selection;
 use crate::pipeline::outcome::Outcome;
 use crate::store::copy::{COPY_LEDGER, COPY_PARKED, COPY_REFUSED, Rows};
 use crate::store::error::{During, Error};
-use crate::store::places::Places;
 use crate::store::{
     Attached, LockWait, OpenParked, PartitionStatus, Policies, Position, Store, frozen, parked,
     read, schema, slices, small, socket, write,
@@ -52,9 +50,6 @@ pub struct Postgres {
     opened: u64,
     in_transaction: bool,
     rows: Rows,
-    places: Places,
-    /// Where the chains end when the batch in hand is committed.
-    heads: Vec<(i32, Head)>,
     /// The last batch could not be written: the next goes by the statements that tell more of failures.
     takes_long_way: bool,
     /// No inline read model is behind in the partitions of the last batch: they are folded without a savepoint.
@@ -71,8 +66,6 @@ impl Postgres {
             opened: 0,
             in_transaction: false,
             rows: Rows::default(),
-            places: Places::default(),
-            heads: Vec::new(),
             takes_long_way: false,
             models_up_to_date: false,
         }
@@ -81,7 +74,6 @@ impl Postgres {
     async fn connection(&mut self) -> Result<&mut PgConnection, Error> {
         if self.connection.is_none() {
             self.in_transaction = false;
-            self.places = Places::default();
             let opened = tokio::time::timeout(SHORT_TIMEOUT, open(&self.options, &self.owner));
             let opened = opened
                 .await
@@ -99,23 +91,15 @@ impl Postgres {
             .ok_or_else(|| Error::Unavailable("the connection is gone".into()))
     }
 
-    async fn write_rows(
-        &mut self,
-        outcome: &Outcome<'_>,
-        places: &mut Places,
-        buffer: &mut Rows,
-    ) -> Result<(), Error> {
+    async fn write_rows(&mut self, outcome: &Outcome<'_>, buffer: &mut Rows) -> Result<(), Error> {
         let at = outcome.recorded_at;
         let is_small = small::fits(outcome) && !self.takes_long_way;
         let connection = self.transaction()?;
         let (ledger, refused, parked) = (&outcome.ledger, &outcome.refused, &outcome.parked);
         if is_small {
             small::write(connection, outcome).await?;
-            for delta in &outcome.balances {
-                places.forget(places.name(delta));
-            }
         } else {
-            let slices = slices::add(connection, &outcome.balances, places, buffer).await?;
+            let slices = slices::add(connection, &outcome.balances, buffer).await?;
             let during = During::LedgerRows;
             write::copy(
                 connection,
@@ -190,10 +174,6 @@ impl Store for Postgres {
             read::lock(self.connection().await?, partitions, wait).await
         });
         self.in_transaction = self.connection.is_some();
-        if let Ok(positions) = &locked {
-            let heads = positions.iter().map(|p| (p.partition, p.chain_head));
-            self.places.locked(heads);
-        }
         locked
     }
 
@@ -224,9 +204,8 @@ impl Store for Postgres {
     async fn write(&mut self, outcome: &Outcome<'_>) -> Result<(), Error> {
         let written = bounded!(self, "writing a batch", async {
             let mut buffer = std::mem::take(&mut self.rows);
-            let mut places = std::mem::take(&mut self.places);
-            let written = self.write_rows(outcome, &mut places, &mut buffer).await;
-            (self.rows, self.places) = (buffer, places);
+            let written = self.write_rows(outcome, &mut buffer).await;
+            self.rows = buffer;
             written?;
             let connection = self.transaction()?;
             if !outcome.resolutions.is_empty() {
@@ -241,9 +220,6 @@ impl Store for Postgres {
             Ok(())
         });
         self.takes_long_way = written.is_err();
-        let heads = outcome.advances.iter();
-        let heads = heads.map(|advance| (advance.numbers.partition, advance.chain_head));
-        self.heads = heads.collect();
         written
     }
 
@@ -253,7 +229,6 @@ impl Store for Postgres {
             Ok(())
         })?;
         self.in_transaction = false;
-        self.places.committed(&std::mem::take(&mut self.heads));
         Ok(())
     }
 

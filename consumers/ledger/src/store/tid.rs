@@ -6,28 +6,14 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueFormat, PgValueRef};
 use sqlx::{Decode, Encode, Postgres, Type};
 
-/// A row's `ctid`, as Postgres sends it in binary: valid while nobody changes the row or rewrites its table.
+/// A row's `ctid`, as Postgres sends it in binary: valid in the transaction that read it, while nobody else may
+/// change the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tid([u8; 6]);
 
 /// `pg_type.oid` of `tid` and `tid[]`, which are built in.
 const TID: Oid = Oid(27);
 const TID_ARRAY: Oid = Oid(1010);
-
-impl Tid {
-    pub(super) fn bits(self) -> u64 {
-        let mut bytes = [0; 8];
-        bytes[2..].copy_from_slice(&self.0);
-        u64::from_be_bytes(bytes)
-    }
-
-    /// The upper 16 are of no account.
-    pub(super) fn from_bits(bits: u64) -> Self {
-        let mut tid = [0; 6];
-        tid.copy_from_slice(&bits.to_be_bytes()[2..]);
-        Self(tid)
-    }
-}
 
 impl Type<Postgres> for Tid {
     fn type_info() -> PgTypeInfo {

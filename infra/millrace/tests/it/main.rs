@@ -55,7 +55,6 @@ mod positions;
 mod readme;
 mod rewritten;
 mod served;
-mod slices;
 mod split;
 mod stops;
 mod tampering;
