@@ -213,9 +213,9 @@ fn curl(line: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn what_dev_prints_works_and_nothing_is_left_of_it() {
-    // Where this fails somebody else has the port, which is as well.
-    let taken = USUAL_PORTS.map(|port| TcpListener::bind(("127.0.0.1", port)));
     let installed = Installed::new().await;
+    // Where this fails somebody else has the port, which is as well: no other dev mode, which would soon be gone.
+    let taken = USUAL_PORTS.map(|port| TcpListener::bind(("127.0.0.1", port)));
     let dev = installed.start("dev", &[]).await;
     for port in USUAL_PORTS {
         assert!(
